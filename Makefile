@@ -1,0 +1,48 @@
+# make demo   one network, exported to FP16 and run on a real picture
+# make test   what every change must pass
+# make lint   style and types only
+# make clean  remove what the targets above wrote
+
+PYTHON ?= python3
+PYTEST_ARGS ?= -q
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+DEMO := build/demo
+BUNDLE := $(DEMO)/exda-tiny-fp16-256x256.edgeir
+
+.DELETE_ON_ERROR:
+.PHONY: demo test lint clean install
+
+demo: $(BUNDLE)/manifest.json
+	$(BIN)/edgeir run $(BUNDLE) "$$($(BIN)/python -m edgeir.imaging.measuring astronaut)" -o $(DEMO)/restored.png
+	@echo
+	@echo "Look at:"
+	@echo "  $(DEMO)/restored.png        the picture, restored"
+	@echo "  $(BUNDLE)/report.html       what FP16 cost, and where"
+	@echo "  $(BUNDLE)/manifest.json     every file with its hash"
+
+$(BUNDLE)/manifest.json: | $(STAMP)
+	mkdir -p $(DEMO)
+	$(BIN)/edgeir export --model exda-tiny --fp16 --out $(DEMO)
+
+test: lint
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/python tools/links.py
+	$(BIN)/mypy -p edgeir
+
+install: $(STAMP)
+
+# The second time this is quick: it runs again only when the dependencies changed.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' \
+		|| { echo "edgeir needs Python 3.10 or newer: make PYTHON=/path/to/python3 $(MAKECMDGOALS)"; exit 3; }
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,rtx,dev]'
+	touch $@
+
+clean:
+	rm -rf build .links .mypy_cache .pytest_cache .ruff_cache .venv

@@ -1,0 +1,90 @@
+"""How numbers, checks and provenance read in every text format, so that no two formats disagree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from edgeir.report.value import Cell, Check, Report, Table
+
+SIGNIFICANT_DIGITS = 4
+_LARGEST_PLAIN = 1e6
+_SMALLEST_PLAIN = 1e-4
+
+
+def number(value: float) -> str:
+    """A number to four significant digits, whole numbers in full; ``inf``, ``-inf`` and ``nan`` by name.
+
+    >>> [number(value) for value in (0.0, 3, 12345678, 0.41234, 1234.56, 1.5e-7, float("inf"))]
+    ['0', '3', '12345678', '0.4123', '1235', '1.5e-07', 'inf']
+    """
+    if isinstance(value, int):
+        return str(value)
+    if not math.isfinite(value):
+        return "nan" if math.isnan(value) else "inf" if value > 0 else "-inf"
+    if value == 0:
+        return "0"
+    if not _SMALLEST_PLAIN <= abs(value) < _LARGEST_PLAIN:
+        return f"{value:.{SIGNIFICANT_DIGITS}g}"
+    decimals = max(0, SIGNIFICANT_DIGITS - 1 - math.floor(math.log10(abs(value))))
+    text = f"{value:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def cell(value: Cell) -> str:
+    """A table cell or a fact: yes and no for booleans, a dash for nothing."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return value if isinstance(value, str) else number(value)
+
+
+def numeric_columns(table: Table) -> tuple[bool, ...]:
+    """Which columns are set to the right: those with a number in them; yes and no are words."""
+    return tuple(any(_is_number(row[index]) for row in table.rows) for index in range(len(table.columns)))
+
+
+def with_unit(value: float, unit: str) -> str:
+    """``"0.41 dB"``, or the bare number without a unit."""
+    return f"{number(value)} {unit}" if unit else number(value)
+
+
+def limit(check: Check) -> str:
+    """``"at most 0.3 dB"`` or ``"at least 55 dB"``."""
+    return f"{'at most' if check.kind == 'max' else 'at least'} {with_unit(check.limit, check.unit)}"
+
+
+def sentence(check: Check) -> str:
+    """One check as a sentence, with the advice where it did not pass.
+
+    >>> sentence(Check("drift", 0.41, 0.3, "dB", advice="Keep decoder2 in FP16."))
+    'FAILED drift: 0.41 dB, expected at most 0.3 dB. Keep decoder2 in FP16.'
+    """
+    text = f"{mark(check)} {check.name}: {with_unit(check.value, check.unit)}, expected {limit(check)}"
+    if check.status == "warned" and check.warn is not None:
+        text += f", warns beyond {with_unit(check.warn, check.unit)}"
+    return f"{text}. {check.advice}" if check.advice and check.status != "passed" else text
+
+
+def mark(check: Check) -> str:
+    """The word that stands first."""
+    return {"passed": "passed", "warned": "warning", "failed": "FAILED"}[check.status]
+
+
+def provenance_lines(report: Report) -> tuple[tuple[str, str], ...]:
+    """The provenance as label and value pairs, nested parts joined."""
+    return tuple((label, _joined(value)) for label, value in report.provenance.items())
+
+
+def _joined(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_joined(part)}" for key, part in value.items() if part is not None)
+    if isinstance(value, (list, tuple)):
+        return " ".join(_joined(part) for part in value)
+    return cell(value) if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+def _is_number(value: Cell) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
