@@ -1,0 +1,109 @@
+"""Rain and haze."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from edgeir.imaging.blur import motion_kernel
+from edgeir.imaging.colour import Pixels
+
+_DIMMEST_STREAK = 0.5  # streaks differ in brightness between this and 1
+_HAZE_WAVES = 3
+_HAZE_WAVE_SHARE = 0.15  # each wave bends the ramp by at most this before it is stretched to [0, 1]
+_HAZE_CYCLES = 1.5  # most cycles of a wave across the picture: depth is smooth
+
+
+def rain_mask(
+    height: int, width: int, rng: np.random.Generator, *, density: float, length_px: float, angle_deg: float
+) -> Pixels:
+    """How much of each pixel rain covers: single drops, drawn into lines by their fall.
+
+    Args:
+        height: H in pixels.
+        width: W in pixels.
+        rng: draws two uniform numbers per pixel of the picture grown by the length of a streak.
+        density: share of pixels in which a streak has its middle, in [0, 1].
+        length_px: length of a streak, in pixels.
+        angle_deg: lean against the vertical; positive streaks lean to the right at the top.
+
+    Returns:
+        ``(H, W) float32`` in [0, 1]; drops begin outside the picture too, so edges are as wet as the middle.
+    """
+    kernel = motion_kernel(length_px, 90.0 - angle_deg)
+    kernel = kernel / kernel.max()  # a drop is as bright along its streak as it is itself
+    reach = kernel.shape[0] // 2
+    shape = (height + 2 * reach, width + 2 * reach)
+    starts = rng.random(shape, dtype=np.float32) < density
+    drops = starts * rng.uniform(_DIMMEST_STREAK, 1.0, shape).astype(np.float32)
+    mask = np.zeros((height, width), dtype=np.float32)
+    for row, column in np.argwhere(kernel):
+        mask += kernel[row, column] * drops[row : row + height, column : column + width]
+    return np.minimum(mask, np.float32(1))
+
+
+def rain(
+    clean: Pixels, rng: np.random.Generator, *, density: float, length_px: float, angle_deg: float, opacity: float
+) -> Pixels:
+    """Bright streaks: ``I = J + opacity * mask * (1 - J)``, a drop refracts the bright sky over what is behind it.
+
+    Args:
+        clean: ``(H, W, 3) float32`` in [0, 1].
+        rng: see `rain_mask`.
+        density: share of pixels in which a streak has its middle, in [0, 1].
+        length_px: length of a streak, in pixels.
+        angle_deg: lean against the vertical.
+        opacity: how much of what is behind a full streak is lost, in [0, 1].
+
+    Returns:
+        ``(H, W, 3) float32`` in [0, 1], nowhere darker than ``clean``.
+    """
+    height, width = clean.shape[:2]
+    mask = rain_mask(height, width, rng, density=density, length_px=length_px, angle_deg=angle_deg)
+    return clean + np.float32(opacity) * mask[..., None] * (np.float32(1) - clean)
+
+
+def depth_ramp(height: int, width: int, rng: np.random.Generator) -> Pixels:
+    """A smooth made-up depth: far at the top, tilted and bent at random.
+
+    Args:
+        height: H in pixels.
+        width: W in pixels.
+        rng: draws 10 uniform numbers, whatever the size.
+
+    Returns:
+        ``(H, W) float32``, from exactly 0 (near) to exactly 1 (far); 0.5 everywhere in a picture of one pixel.
+    """
+    y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
+    tilt = rng.uniform(-0.5, 0.5)
+    depth = (1.0 - y) + tilt * x
+    for _ in range(_HAZE_WAVES):
+        across, down = rng.uniform(-_HAZE_CYCLES, _HAZE_CYCLES, 2)
+        depth += _HAZE_WAVE_SHARE * np.cos(2 * np.pi * (across * x + down * y + rng.uniform()))
+    low, high = depth.min(), depth.max()
+    if high == low:
+        return np.full((height, width), 0.5, dtype=np.float32)
+    return np.asarray((depth - low) / (high - low), dtype=np.float32)
+
+
+def haze_over(clean: Pixels, depth: Pixels, *, beta: float, airlight: float) -> Pixels:
+    """Haze over a known depth: ``I = J t + A (1 - t)`` with ``t = exp(-beta d)``.
+
+    Source: Koschmieder's law as in He, Sun, Tang, "Single Image Haze Removal Using Dark Channel Prior", CVPR 2009.
+
+    Args:
+        clean: ``(H, W, 3) float32`` in [0, 1], J.
+        depth: ``(H, W) float32``, d, in units of the farthest distance.
+        beta: scattering per unit of depth; 2 leaves 14 % of the contrast at depth 1.
+        airlight: A, brightness of the haze itself, in [0, 1].
+
+    Returns:
+        ``(H, W, 3) float32`` in [0, 1].
+    """
+    transmission: Pixels = np.exp(-np.float32(beta) * depth)[..., None]
+    return clean * transmission + np.float32(airlight) * (np.float32(1) - transmission)
+
+
+def haze(clean: Pixels, rng: np.random.Generator, *, beta: float, airlight: float) -> Pixels:
+    """`haze_over` a `depth_ramp`: ``(H, W, 3) float32`` in [0, 1] to the same."""
+    height, width = clean.shape[:2]
+    return haze_over(clean, depth_ramp(height, width, rng), beta=beta, airlight=airlight)
