@@ -1,0 +1,186 @@
+"""Writing a precision plan into a graph: every value gets its type, casts stand where types meet.
+
+TensorRT's networks are strongly typed: precision lives in the ONNX file and nowhere else.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeir.calibrate.fp16 import FLOATS, MOVEMENT, OWN_TYPE, computes
+from edgeir.errors import GraphError, nearest
+from edgeir.ops import table
+from edgeir.precision import Precision, PrecisionPlan, module_of
+
+_TYPES = {Precision.FP32: ir.DataType.FLOAT, Precision.FP16: ir.DataType.FLOAT16}
+
+# Inputs that are float32 by the operator's definition, whatever the type of the data: (op type, index).
+_FLOAT32_INPUTS = frozenset({("Resize", 1), ("Resize", 2)})
+
+
+@dataclass(frozen=True, slots=True)
+class TypedCounts:
+    """How many computing nodes run in each type, and how many casts stand between them."""
+
+    fp32: int
+    fp16: int
+    casts: int
+
+
+def apply_plan(model: ir.Model, plan: PrecisionPlan) -> TypedCounts:
+    """Write ``plan`` into ``model`` in place; inputs and outputs of the graph stay float32.
+
+    Raises:
+        GraphError: the plan names a layer that the graph does not have or that computes nothing, or puts a layer into
+            FP16 whose weights overflow it.
+    """
+    _require_known_layers(model.graph, plan)
+    typing = _Typing(model.graph)
+    counts = {Precision.FP32: 0, Precision.FP16: 0}
+    for node in list(model.graph):
+        if node.op_type in OWN_TYPE:
+            continue
+        slots = _float_inputs(node)
+        if node.op_type in MOVEMENT:
+            wanted = _followed_type(slots)
+        elif slots:
+            precision = plan.type_of(node.name or "")
+            counts[precision] += 1
+            wanted = _TYPES[precision]
+        else:
+            continue
+        for index, value in slots:
+            node.replace_input_with(index, typing.as_type(value, wanted, before=node))
+        for output in node.outputs:
+            if output.dtype in FLOATS:
+                output.dtype = wanted
+    typing.restore_outputs()
+    typing.drop_unused_initializers()
+    return TypedCounts(fp32=counts[Precision.FP32], fp16=counts[Precision.FP16], casts=typing.casts)
+
+
+def _float_inputs(node: ir.Node) -> list[tuple[int, ir.Value]]:
+    fused = table.fused_op(node.op_type) if node.domain == table.DOMAIN else None
+    slots = []
+    for index, value in enumerate(node.inputs):
+        if value is None or value.dtype not in FLOATS or (node.op_type, index) in _FLOAT32_INPUTS:
+            continue
+        if fused is not None and fused.inputs[index].dtype != "T":
+            continue
+        slots.append((index, value))
+    return slots
+
+
+def _followed_type(slots: list[tuple[int, ir.Value]]) -> ir.DataType:
+    """The type of a node that only moves data: FP16 once any of its data is."""
+    types = {value.dtype for _, value in slots}
+    return ir.DataType.FLOAT16 if ir.DataType.FLOAT16 in types else ir.DataType.FLOAT
+
+
+def _require_known_layers(graph: ir.Graph, plan: PrecisionPlan) -> None:
+    idle = {node.name or "" for node in graph if not computes(node)}
+    names = {node.name or "" for node in graph if computes(node)}
+    for name in list(names):
+        module = module_of(name)
+        while module:
+            names.add(module)
+            module = module.rpartition(".")[0]
+    for layer in plan.layers:
+        if layer.layer in idle - names:
+            raise GraphError(
+                f"the plan gives a type to a node that only moves data: '{layer.layer}'",
+                where="plan",
+                fix="Such a node takes the type of its data. Name the layer that computes the data.",
+            )
+        if layer.layer not in names:
+            raise GraphError(
+                f"the plan names a layer that the graph does not have: '{layer.layer}'",
+                where="plan",
+                fix=nearest(layer.layer, names),
+            )
+
+
+class _Typing:
+    """The values of one graph in each type, made where they are first needed."""
+
+    def __init__(self, graph: ir.Graph) -> None:
+        self._graph = graph
+        self._cast: dict[tuple[ir.Value, ir.DataType], ir.Value] = {}
+        self.casts = 0
+
+    def as_type(self, value: ir.Value, dtype: ir.DataType, *, before: ir.Node) -> ir.Value:
+        """``value`` in ``dtype``: itself, a converted initializer, or the output of a cast."""
+        if value.dtype == dtype:
+            return value
+        key = (value, dtype)
+        if key not in self._cast:
+            make = self._initializer if value.is_initializer() else self._cast_node
+            self._cast[key] = make(value, dtype, before)
+        return self._cast[key]
+
+    def _initializer(self, value: ir.Value, dtype: ir.DataType, before: ir.Node) -> ir.Value:
+        assert value.const_value is not None
+        array = value.const_value.numpy()
+        with np.errstate(over="ignore"):
+            converted = array.astype(dtype.numpy())
+        if not np.isfinite(converted).all() and np.isfinite(array).all():
+            raise GraphError(
+                f"the weights '{value.name}' overflow FP16",
+                where=before.name,
+                expected="magnitudes up to 65504",
+                got=f"{float(np.abs(array).max()):.4g}",
+                fix=f"Keep '{before.name}' in fp32 in the plan.",
+            )
+        name = f"{value.name}.{dtype.name.lower()}"
+        typed = ir.Value(
+            name=name,
+            shape=value.shape,
+            type=ir.TensorType(dtype),
+            const_value=ir.tensor(converted, name=name),
+        )
+        self._graph.register_initializer(typed)
+        return typed
+
+    def _cast_node(self, value: ir.Value, dtype: ir.DataType, before: ir.Node) -> ir.Value:
+        name = f"{value.name}.{dtype.name.lower()}"
+        typed = ir.Value(name=name, shape=value.shape, type=ir.TensorType(dtype))
+        node = ir.Node(
+            "",
+            "Cast",
+            inputs=[value],
+            attributes=[ir.AttrInt64("to", int(dtype))],
+            outputs=[typed],
+            name=f"{(before.name or '').partition('/')[0]}/Cast:{name}",
+        )
+        self._graph.insert_before(before, node)
+        self.casts += 1
+        return typed
+
+    def restore_outputs(self) -> None:
+        """Cast graph outputs back to float32 under their own names."""
+        for index, value in enumerate(self._graph.outputs):
+            if value.dtype != ir.DataType.FLOAT16:
+                continue
+            name = value.name
+            value.name = f"{name}.float16"
+            restored = ir.Value(name=name, shape=value.shape, type=ir.TensorType(ir.DataType.FLOAT))
+            node = ir.Node(
+                "",
+                "Cast",
+                inputs=[value],
+                attributes=[ir.AttrInt64("to", int(ir.DataType.FLOAT))],
+                outputs=[restored],
+                name=f"model/Cast:{name}",
+            )
+            self._graph.append(node)
+            self._graph.outputs[index] = restored
+            self.casts += 1
+
+    def drop_unused_initializers(self) -> None:
+        """Remove the float32 twins that nothing reads any more."""
+        for name, value in list(self._graph.initializers.items()):
+            if not value.uses():
+                del self._graph.initializers[name]

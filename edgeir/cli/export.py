@@ -1,0 +1,108 @@
+"""``edgeir export``: checkpoint to bundle."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+import typer
+
+from edgeir.cli.console import Console, print_result
+from edgeir.errors import UsageError
+
+TARGETS = ("ort", "rtx", "tensorrt")
+
+
+def command(
+    model: str | None = typer.Option(None, "--model", help="A named model, see 'edgeir models'."),
+    checkpoint: Path | None = typer.Option(None, "--checkpoint", help="Weights: .safetensors, .pth, .ckpt."),
+    fp32: bool = typer.Option(False, "--fp32", help="Keep everything in FP32."),
+    fp16: bool = typer.Option(False, "--fp16", help="Write FP16 into the graph, FP32 where FP16 breaks (default)."),
+    size: str | None = typer.Option(None, "--size", metavar="HxW", help="Height x width in pixels (256x256)."),
+    batch: int = typer.Option(1, "--batch", help="Pictures per run."),
+    dynamic: tuple[str, str, str] | None = typer.Option(
+        None, "--dynamic", metavar="MIN OPT MAX", help="A range of sizes, each HxW, instead of one."
+    ),
+    target: str | None = typer.Option(
+        None, "--target", help="Runtimes, comma-separated: ort, rtx, tensorrt (all that can be built here)."
+    ),
+    k: int | None = typer.Option(None, "--k", help="Neighbours per token in the key graph (KGT only)."),
+    plan: Path | None = typer.Option(None, "--plan", help="A plan.yaml to follow instead of planning."),
+    out: Path = typer.Option(
+        Path(), "--out", help="Folder that receives the bundle, or the bundle's own path ending in .edgeir."
+    ),
+    force: bool = typer.Option(False, "--force", help="Replace a bundle that is already there."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
+) -> None:
+    """Turn a checkpoint into a bundle: typed ONNX, engines, and a report on what it lost."""
+    if (model is None) == (checkpoint is None):
+        raise UsageError(
+            "name one thing to export", expected="--model NAME or --checkpoint FILE", got="both" if model else "neither"
+        )
+    if fp32 and fp16:
+        raise UsageError("name one precision", expected="--fp32 or --fp16", got="both")
+    if size is not None and dynamic is not None:
+        raise UsageError("--size and --dynamic exclude each other", fix="OPT of --dynamic takes the place of --size.")
+    targets = _targets(target)
+
+    from edgeir.cli.export_bundle import ExportRequest, export_bundle
+    from edgeir.cli.verdicts import require_passed
+    from edgeir.precision import Precision
+    from edgeir.report.formats import emit
+
+    request = ExportRequest(
+        model=model,
+        checkpoint=checkpoint,
+        precision=Precision.FP32 if fp32 else Precision.FP16,
+        shape=_shape(size, batch, dynamic),
+        targets=targets,
+        k=k,
+        plan=plan,
+        out=out,
+        force=force,
+    )
+    outcome = export_bundle(request, Console(stages=6))
+    if as_json:
+        report = json.loads(emit(outcome.report, "json"))
+        print_result(json.dumps({"bundle": str(outcome.path), "report": report}, indent=2))
+    else:
+        print_result(emit(outcome.report, "text"))
+        print_result(_next_commands(outcome.path))
+    require_passed(outcome.report, where=str(outcome.path))
+
+
+def _targets(text: str | None) -> tuple[str, ...] | None:
+    if text is None:
+        return None
+    from edgeir.errors import nearest
+
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    for name in names:
+        if name not in TARGETS:
+            raise UsageError(f"unknown target '{name}'", where="--target", fix=nearest(name, TARGETS))
+    if not names:
+        raise UsageError("no target named", where="--target", expected=", ".join(TARGETS))
+    return names
+
+
+def _shape(size: str | None, batch: int, dynamic: tuple[str, str, str] | None):  # type: ignore[no-untyped-def]
+    from edgeir.cli.options import parse_size
+    from edgeir.export.graph import DynamicSize, TraceShape
+
+    if dynamic is not None:
+        low, best, high = (parse_size(text, where="--dynamic") for text in dynamic)
+        return TraceShape(batch, *best, dynamic=DynamicSize(low, best, high))
+    height, width = parse_size(size or "256x256", where="--size")
+    return TraceShape(batch, height, width)
+
+
+def _next_commands(bundle: Path) -> str:
+    path = shlex.quote(str(bundle))
+    return (
+        "Next:\n"
+        f"  edgeir run {path} PICTURE -o RESTORED.png\n"
+        f"  edgeir validate {path}\n"
+        f"  edgeir bench {path} --against torch\n"
+        f"  open {shlex.quote(str(bundle / 'report.html'))}\n"
+    )

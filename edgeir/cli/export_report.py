@@ -1,0 +1,128 @@
+"""The report of an export: what was made, what it lost, and what was not tried."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeir.calibrate.typed import TypedCounts
+from edgeir.cli.verdicts import drift_checks, drift_table, parity_checks, parity_table
+from edgeir.compare.drift import PictureDrift
+from edgeir.compare.parity import Parity
+from edgeir.export.graph import TraceShape
+from edgeir.manifest import Artifact, EngineNote
+from edgeir.precision import Precision, PrecisionPlan
+from edgeir.provenance import Provenance
+from edgeir.report.value import Fact, Report, Table
+from edgeir.spec import ModelSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ExportFacts:
+    """Everything an export knows when it is done."""
+
+    spec: ModelSpec
+    precision: Precision
+    shape: TraceShape
+    plan: PrecisionPlan
+    counts: TypedCounts
+    engines: tuple[EngineNote, ...]
+    parity: Sequence[Parity]
+    drift: Sequence[PictureDrift]
+    artifacts: tuple[Artifact, ...]
+    runner: str
+
+
+def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
+    """Build the report; its numbers are the measured ones and nothing else."""
+    spec, weights = facts.spec, facts.spec.weights
+    trained = weights is not None and weights.trained
+    chooses = any(row.key_graph_overlap is not None for row in facts.parity)
+    checks = [
+        *parity_checks(facts.parity, facts.precision),
+        *drift_checks(facts.drift, facts.precision, trained=trained, chooses_neighbours=chooses),
+    ]
+    typed = [row for row in facts.parity if row.engine == "model.onnx"]
+    fidelity = min(row.fidelity_db for row in typed)
+    state = "trained" if trained else "UNTRAINED"
+    return Report(
+        title=f"edgeir export: {spec.name} {facts.precision}",
+        summary=f"{spec.name} ({state}) in {facts.precision}: {fidelity:.1f} dB fidelity to PyTorch, "
+        f"{len(facts.engines)} engines built.",
+        facts=_facts(facts, state),
+        checks=tuple(checks),
+        tables=(
+            parity_table(facts.parity),
+            drift_table(facts.drift, facts.runner),
+            _precision_table(facts),
+            _engine_table(facts.engines),
+            _file_table(facts.artifacts),
+        ),
+        provenance=provenance.to_dict(),
+        notes=_notes(facts, trained),
+    )
+
+
+def _facts(facts: ExportFacts, state: str) -> tuple[Fact, ...]:
+    spec, shape, counts = facts.spec, facts.shape, facts.counts
+    weights = spec.weights
+    size = f"{shape.height}x{shape.width}"
+    if shape.dynamic is not None:
+        size = " ".join(f"{h}x{w}" for h, w in (shape.dynamic.minimum, shape.dynamic.optimum, shape.dynamic.maximum))
+    return (
+        Fact("model", f"{spec.name} ({spec.architecture})"),
+        Fact("weights", f"{state}, {weights.source}, sha256 {weights.sha256[:12]}" if weights else "none"),
+        Fact("input", f"batch {shape.batch}, {size}, multiples of {spec.size.multiple}"),
+        Fact("precision", f"{facts.precision}: {counts.fp16} nodes FP16, {counts.fp32} FP32, {counts.casts} casts"),
+    )
+
+
+def _precision_table(facts: ExportFacts) -> Table:
+    reasons = Counter((str(layer.type), layer.reason) for layer in facts.plan.layers)
+    first = {(str(layer.type), layer.reason): layer.layer for layer in reversed(facts.plan.layers)}
+    return Table(
+        title="Precision",
+        columns=("type", "layers", "reason", "for example"),
+        rows=(
+            (str(facts.plan.default), "all others", "default", ""),
+            *((kind, count, reason, first[kind, reason]) for (kind, reason), count in reasons.most_common()),
+        ),
+        note="plan.yaml names every layer; edit it and pass it back with --plan.",
+    )
+
+
+def _engine_table(engines: tuple[EngineNote, ...]) -> Table:
+    rows = tuple((engine.path, engine.note) for engine in engines)
+    return Table(
+        title="Engines",
+        columns=("file", "what happened"),
+        rows=rows,
+        note="" if rows else "No engine builder is installed, or none was asked for: model.onnx runs in ONNX Runtime.",
+    )
+
+
+def _file_table(artifacts: tuple[Artifact, ...]) -> Table:
+    return Table(
+        title="Files",
+        columns=("file", "role", "MB", "sha256"),
+        rows=tuple((item.path, item.role, round(item.bytes / 1e6, 2), item.sha256[:12]) for item in artifacts),
+        note="manifest.json holds the full hashes; every command checks them first.",
+    )
+
+
+def _notes(facts: ExportFacts, trained: bool) -> tuple[str, ...]:
+    notes = []
+    if not trained:
+        notes.append(
+            "UNTRAINED: the weights are a seeded initialisation. Fidelity to the reference means something, PSNR "
+            "against the truth does not, and no drift against the truth is judged."
+        )
+    if facts.precision is Precision.FP16:
+        notes.append(
+            "ONNX Runtime emulates FP16 on a CPU: operators without FP16 kernels compute in FP32 between casts. A "
+            "device's figures are close to these, not equal: measure there."
+        )
+    if facts.engines:
+        notes.append("Engines were built, not run: no figure here was measured on one.")
+    return tuple(notes)

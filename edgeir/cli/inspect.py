@@ -1,0 +1,126 @@
+"""``edgeir inspect``: what is in a bundle or a graph."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from edgeir.cli.console import print_result
+from edgeir.errors import BundleError, GraphError, MissingDependency, UsageError
+
+if TYPE_CHECKING:
+    from edgeir.report.value import Report
+
+
+def command(
+    path: Path = typer.Argument(..., help="A bundle, or an ONNX file."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
+) -> None:
+    """Show what is in a bundle or an ONNX file."""
+    from edgeir.report.formats import emit
+
+    if not path.exists():
+        raise UsageError("there is no such file or folder", where=str(path))
+    if path.is_dir():
+        report, data = _bundle(path)
+    elif path.suffix == ".onnx":
+        report, data = _graph(path)
+    elif path.suffix == ".plan":
+        raise BundleError(
+            "an engine says nothing about itself without the GPU it was built for",
+            where=str(path),
+            fix="Inspect the bundle it lies in: its manifest vouches for the engine and names its parents.",
+        )
+    else:
+        raise UsageError("this can't be inspected", where=str(path), expected="a bundle or an .onnx file")
+    print_result(json.dumps(data, indent=2) if as_json else emit(report, "text"))
+
+
+def _bundle(path: Path) -> tuple[Report, object]:
+    from edgeir.bundle import Bundle
+    from edgeir.report.value import Fact, Report, Table
+
+    manifest = Bundle.open(path).manifest
+    weights = manifest.model.weights
+    state = "trained" if weights is not None and weights.trained else "UNTRAINED"
+    report = Report(
+        title=f"{manifest.name} {manifest.precision}",
+        summary=f"A bundle of {len(manifest.artifacts)} files, every size and hash as the manifest says.",
+        facts=(
+            Fact("model", f"{manifest.name} ({manifest.model.architecture}), {state}"),
+            Fact("input", f"{manifest.input.name} {'x'.join(map(str, manifest.input.shape))} {manifest.input.dtype}"),
+            Fact("sides", f"multiples of {manifest.model.size.multiple}"),
+            Fact("made", manifest.provenance.created),
+            Fact("command", " ".join(manifest.provenance.command)),
+        ),
+        tables=(
+            Table(
+                "Files",
+                ("file", "role", "MB", "made from", "sha256"),
+                tuple(
+                    (item.path, item.role, round(item.bytes / 1e6, 2), ", ".join(item.parents), item.sha256[:12])
+                    for item in manifest.artifacts
+                ),
+            ),
+            Table(
+                "Engines",
+                ("runtime", "version", "architecture", "what happened"),
+                tuple((item.runtime, item.version, item.architecture, item.note) for item in manifest.engines),
+            ),
+        ),
+    )
+    return report, json.loads(manifest.to_json())
+
+
+def _graph(path: Path) -> tuple[Report, object]:
+    try:
+        import onnx_ir as ir
+    except ImportError as error:
+        raise MissingDependency("looking into a graph needs onnx", fix="Run: pip install 'edgeir[export]'") from error
+    from edgeir.precision import module_of
+    from edgeir.report.value import Fact, Report, Table
+    from edgeir.spec import SPEC_KEY, ModelSpec
+
+    try:
+        model = ir.load(path)
+    except Exception as error:  # protobuf's own exception types are private
+        raise GraphError("this is not an ONNX file", where=str(path)) from error
+    text = model.metadata_props.get(SPEC_KEY)
+    spec = None if text is None else ModelSpec.from_json(text, where=str(path))
+    types = Counter(
+        str(node.outputs[0].dtype) for node in model.graph if node.outputs and node.outputs[0].dtype is not None
+    )
+    operators = Counter(f"{node.domain}::{node.op_type}" if node.domain else node.op_type for node in model.graph)
+    modules = {module_of(node.name or "") for node in model.graph}
+    data = {
+        "opsets": dict(model.opset_imports),
+        "inputs": {value.name: [str(side) for side in value.shape or ()] for value in model.graph.inputs},
+        "outputs": {value.name: [str(side) for side in value.shape or ()] for value in model.graph.outputs},
+        "nodes": sum(operators.values()),
+        "operators": dict(operators.most_common()),
+        "types": dict(types.most_common()),
+        "functions": [function.name for function in model.functions.values()],
+        "modules": len(modules),
+        "model": None if spec is None else spec.to_dict(),
+    }
+    report = Report(
+        title=path.name,
+        summary=f"{data['nodes']} nodes in {len(modules)} modules, {len(model.functions)} functions.",
+        facts=(
+            Fact("model", "not written by edgeir" if spec is None else f"{spec.name} ({spec.architecture})"),
+            Fact(
+                "opsets", ", ".join(f"{domain or 'onnx'} {version}" for domain, version in model.opset_imports.items())
+            ),
+            Fact("inputs", ", ".join(f"{name} {'x'.join(shape)}" for name, shape in data["inputs"].items())),  # type: ignore[attr-defined]
+            Fact("outputs", ", ".join(f"{name} {'x'.join(shape)}" for name, shape in data["outputs"].items())),  # type: ignore[attr-defined]
+        ),
+        tables=(
+            Table("Operators", ("operator", "nodes"), tuple(operators.most_common())),
+            Table("Result types", ("type", "nodes"), tuple(types.most_common())),
+        ),
+    )
+    return report, data

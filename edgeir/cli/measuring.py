@@ -1,0 +1,126 @@
+"""The measurements that export and validate share: parity on a real picture, drift on the measuring pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeir.cli.console import Console
+from edgeir.compare.drift import PictureDrift, degraded_samples, measure_drift
+from edgeir.compare.parity import Parity, Run, compare_outputs
+from edgeir.export.graph import expose_key_graphs
+from edgeir.imaging.conditions import VALIDATION_CONDITIONS
+from edgeir.imaging.measuring import load_measuring, measuring_pictures
+from edgeir.imaging.padding import pad_to
+from edgeir.runtime.ort_session import OrtSession
+from edgeir.runtime.restore import GraphInput
+from edgeir.runtime.session import Session
+from edgeir.spec import OUTPUT_NAME
+
+if TYPE_CHECKING:
+    from edgeir.runtime.torch_session import TorchSession
+
+Pixels = NDArray[np.float32]
+
+PARITY_PICTURE = "astronaut"
+EXPORT_PICTURES = 2  # an export looks at the first pictures of the set; validate at all of them
+_LARGEST_CROP_PX = 300  # the smallest measuring picture is 300 pixels high
+
+
+def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphInput) -> list[Parity]:
+    """Compare graphs with PyTorch on a real picture, at every size worth a look.
+
+    A static graph is compared at its size; a dynamic one at its smallest and largest and at a size in between that was
+    not traced and is not square.
+
+    A network with a key graph is compared given the engine's choice of neighbours, and by the overlap of the choices:
+    two exact runtimes choose differently where two neighbours are almost equally near.
+
+    Args:
+        graphs: ONNX files by the name they have in the report.
+        torch: the reference.
+        graph: the batches that the graphs accept.
+    """
+    rows = []
+    probes = {}
+    for name, path in graphs.items():
+        model, chosen = expose_key_graphs(path)
+        probes[name] = (OrtSession(model), chosen)
+    for height, width in parity_sizes(graph):
+        picture = measuring_crop(PARITY_PICTURE, height, width)
+        batch = np.repeat(picture.transpose(2, 0, 1)[None], graph.batch, axis=0)
+        expected = torch.run(batch)
+        for name, (session, chosen) in probes.items():
+            outputs = session.run_all(batch)
+            output = outputs[OUTPUT_NAME].astype(np.float32)
+            row = compare_outputs(name, output, expected, height=height, width=width)
+            if chosen:
+                given, overlap = torch.run_with_key_graphs(batch, [outputs[key].astype(bool) for key in chosen])
+                free_db = row.fidelity_db
+                row = compare_outputs(name, output, given, height=height, width=width)
+                row = replace(row, key_graph_overlap=overlap, free_fidelity_db=free_db)
+            rows.append(row)
+    return rows
+
+
+def parity_sizes(graph: GraphInput) -> list[tuple[int, int]]:
+    """Sizes (H, W) in pixels to compare at."""
+    if graph.static:
+        return [graph.optimum]
+    height = (graph.minimum[0] + graph.optimum[0]) // 2
+    width = (graph.optimum[1] + graph.maximum[1]) // 2
+    between = (graph.rule.near(height), graph.rule.near(width))
+    return list(dict.fromkeys((graph.minimum, between, graph.maximum)))
+
+
+def check_drift(
+    typed: Session,
+    reference: Session,
+    graph: GraphInput,
+    *,
+    pictures: int,
+    console: Console,
+    own: list[tuple[str, Pixels]] | None = None,
+) -> list[PictureDrift]:
+    """Drift of ``typed`` against ``reference`` for every validation condition.
+
+    Args:
+        pictures: how many measuring pictures, from the first.
+        own: the user's clean pictures instead, of the graph's size times its scale.
+    """
+    height, width = graph.optimum
+    if own is None:
+        names = [picture.name for picture in measuring_pictures(pictures)]
+        own = [(name, measuring_crop(name, height * graph.scale, width * graph.scale)) for name in names]
+    samples = list(degraded_samples(own, VALIDATION_CONDITIONS, scale=graph.scale))
+    with console.bar("pictures restored", len(samples)) as advance:
+        return measure_drift(samples, _one(reference, graph), _one(typed, graph), on_sample=advance)
+
+
+def _one(session: Session, graph: GraphInput) -> Run:
+    """A session of a fixed batch as one that takes a single picture."""
+
+    def run(picture: Pixels) -> Pixels:
+        return session.run(np.repeat(picture, graph.batch, axis=0))[:1]
+
+    return run
+
+
+def measuring_crop(name: str, height: int, width: int) -> Pixels:
+    """``(height, width, 3)`` from the middle of a measuring picture, mirrored outwards where it is too small."""
+    side = min(max(height, width), _LARGEST_CROP_PX)
+    crop = load_measuring(name, crop_px=side)
+    padded = pad_to(crop, max(height, side), max(width, side))
+    return np.ascontiguousarray(padded[:height, :width])
+
+
+def fit_crop(pixels: Pixels, height: int, width: int) -> Pixels:
+    """``(height, width, 3)`` from the middle of the user's picture, mirrored outwards where it is too small."""
+    padded = pad_to(pixels, max(height, pixels.shape[0]), max(width, pixels.shape[1]))
+    top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
+    return np.ascontiguousarray(padded[top : top + height, left : left + width])

@@ -1,0 +1,126 @@
+"""From measurements to what a report says of them: checks against the gates, and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from edgeir.compare.drift import PictureDrift, by_condition
+from edgeir.compare.gates import GATES
+from edgeir.compare.parity import Parity
+from edgeir.errors import CheckFailed
+from edgeir.precision import Precision
+from edgeir.report.value import Cell, Check, Report, Table
+
+
+def parity_checks(rows: Sequence[Parity], precision: Precision) -> list[Check]:
+    """Every comparison against its gate: the traced graph as FP32, the typed one as its precision."""
+    checks = []
+    for row in rows:
+        gates = GATES[Precision.FP32 if row.engine == "reference.onnx" else precision]
+        label = f"{row.engine} vs PyTorch at {row.height}x{row.width}"
+        checks.append(
+            Check(
+                f"fidelity, {label}",
+                row.fidelity_db,
+                gates.fidelity_db,
+                "dB",
+                "min",
+                "Export with --fp32, or keep more layers in fp32 with --plan, and compare again.",
+            )
+        )
+        if gates.max_abs is not None:
+            checks.append(Check(f"largest difference, {label}", row.max_abs, gates.max_abs))
+        checks.append(Check(f"NaN or Inf, {label}", row.nonfinite, 0))
+        if row.key_graph_overlap is not None:
+            checks.append(
+                Check(f"key graph overlap, {label}", row.key_graph_overlap, gates.key_graph_overlap, "", "min")
+            )
+    return checks
+
+
+def parity_table(rows: Sequence[Parity]) -> Table:
+    """One row per comparison."""
+    columns: tuple[str, ...] = ("graph", "size", "fidelity dB", "largest difference", "NaN or Inf")
+    note = "Against the network as published, run by PyTorch eager in FP32. Nothing is clipped."
+    cells: list[tuple[Cell, ...]] = [
+        (row.engine, f"{row.height}x{row.width}", round(row.fidelity_db, 1), row.max_abs, row.nonfinite) for row in rows
+    ]
+    if any(row.key_graph_overlap is not None for row in rows):
+        columns += ("key graph overlap", "free dB")
+        cells = [
+            (*cell, row.key_graph_overlap, None if row.free_fidelity_db is None else round(row.free_fidelity_db, 1))
+            for cell, row in zip(cells, rows, strict=True)
+        ]
+        note = (
+            "Against PyTorch eager in FP32, given the neighbours that the graph chose; overlap: smallest Jaccard of "
+            "the two choices; free: fidelity when PyTorch chooses for itself. The choice is discontinuous: PyTorch in FP32 "
+            "and in FP64 do not agree on it either. Nothing is clipped."
+        )
+    return Table("Parity with PyTorch on a real picture", columns, tuple(cells), note)
+
+
+def drift_checks(
+    rows: Sequence[PictureDrift], precision: Precision, *, trained: bool, chooses_neighbours: bool
+) -> list[Check]:
+    """Fidelity, mean and worst drift against the gates, and no NaN or Inf anywhere.
+
+    Args:
+        trained: false for an untrained network: its PSNR against the truth says nothing, so drift is not judged.
+        chooses_neighbours: true for a network with a key graph: two exact runtimes choose differently, so that the
+            fidelity of free runs is not judged; parity judges it given the same choice.
+    """
+    gates = GATES[precision]
+    advice = "Keep the layers that cost most in fp32: edit plan.yaml and export again with --plan."
+    checks = [Check("NaN or Inf over all degradations", sum(row.nonfinite for row in rows), 0)]
+    if not chooses_neighbours:
+        worst = min(row.fidelity_db for row in rows)
+        checks.append(Check("worst fidelity over all degradations", worst, gates.fidelity_db, "dB", "min", advice))
+    if trained:
+        mean = sum(row.drift_db for row in rows) / len(rows)
+        most = max(row.drift_db for row in rows)
+        checks.append(Check("mean drift", mean, gates.mean_drift_db, "dB", "max", advice))
+        checks.append(Check("worst drift of one picture", most, gates.worst_drift_db, "dB", "max", advice))
+    return checks
+
+
+def drift_table(rows: Sequence[PictureDrift], engine: str) -> Table:
+    """One row per degradation, and the mean."""
+    conditions = by_condition(rows)
+    cells: list[tuple[Cell, ...]] = [
+        (
+            row.condition,
+            round(row.input_db, 2),
+            round(row.reference_db, 3),
+            round(row.engine_db, 3),
+            round(row.mean_drift_db, 4),
+            f"{row.worst_drift_db:.4f} {row.worst_picture}",
+            round(row.fidelity_db, 1),
+            round(row.brightness_shift_8bit, 4),
+        )
+        for row in conditions
+    ]
+    return Table(
+        title="Drift per degradation",
+        columns=("degradation", "input dB", "reference", "engine", "drift dB", "worst", "fidelity", "brightness"),
+        rows=tuple(cells),
+        note=f"Mean PSNR in dB against the truth over {conditions[0].pictures} pictures. Drift = reference - engine: a "
+        "loss is positive; worst: the picture that loses most. Fidelity: lowest PSNR of engine against reference. "
+        "Brightness: largest mean shift, of 255. "
+        f"Engine: model.onnx in {engine}; reference: reference.onnx there, which parity holds against PyTorch.",
+    )
+
+
+def require_passed(report: Report, *, where: str) -> None:
+    """Raise ``CheckFailed`` with the first failed check, its value, its limit and its advice."""
+    failed = [check for check in report.checks if not check.passed]
+    if not failed:
+        return
+    first = failed[0]
+    bound = "at most" if first.kind == "max" else "at least"
+    raise CheckFailed(
+        f"{len(failed)} of {len(report.checks)} checks failed, the first is '{first.name}'",
+        where=where,
+        expected=f"{bound} {first.limit:g} {first.unit}".strip(),
+        got=f"{first.value:.4g} {first.unit}".strip(),
+        fix=first.advice or None,
+    )

@@ -1,0 +1,1 @@
+"""Comparing an engine with its reference: parity, drift per degradation, and the gates they are held to."""

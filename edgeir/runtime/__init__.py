@@ -1,0 +1,1 @@
+"""Running networks: one engine per file, each importing its own engine lazily; restoring pictures; timing."""

@@ -1,0 +1,73 @@
+"""Peak memory of one runner, measured in a process of its own: ``python -m edgeir.runtime.memory BUNDLE BACKEND``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from edgeir.errors import MissingDependency
+
+
+def peak_memory_bytes(bundle: Path, backend: str, *, checkpoint: Path | None = None, timeout_s: float = 600) -> int:
+    """Peak resident memory of opening a backend and restoring one batch, in bytes, interpreter included.
+
+    Raises:
+        MissingDependency: the process could not run that backend, the message is its own; or it took longer than
+            ``timeout_s`` seconds.
+    """
+    command = [sys.executable, "-m", "edgeir.runtime.memory", str(bundle), backend]
+    if checkpoint is not None:
+        command.append(str(checkpoint))
+    what = f"the memory of the backend '{backend}' could not be measured"
+    try:
+        finished = subprocess.run(
+            command,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=timeout_s,
+            check=False,
+            env={**os.environ, "PYTHONSAFEPATH": "1"},
+        )
+    except subprocess.TimeoutExpired as error:
+        raise MissingDependency(what, expected=f"an answer within {timeout_s:.0f} s", got="none") from error
+    if finished.returncode != 0:
+        raise MissingDependency(what, got=(finished.stderr.strip().splitlines() or ["no reason stated"])[-1])
+    return int(json.loads(finished.stdout.splitlines()[-1])["peak_bytes"])
+
+
+def _main() -> None:
+    import numpy as np
+
+    from edgeir.bundle import Bundle
+    from edgeir.runtime.opening import graph_input, open_session
+
+    bundle = Bundle.open(sys.argv[1], verify=False)
+    graph = graph_input(bundle.manifest)
+    session = open_session(bundle, sys.argv[2], checkpoint=Path(sys.argv[3]) if len(sys.argv) > 3 else None)
+    session.run(np.zeros((graph.batch, bundle.manifest.model.channels, *graph.optimum), np.float32))
+    sys.stdout.write(json.dumps({"peak_bytes": _own_peak_bytes()}) + "\n")
+
+
+def _own_peak_bytes() -> int:
+    """Peak resident memory of this process since its program started.
+
+    Linux's ``ru_maxrss`` survives exec and so counts the process that started this one: a parent that has loaded
+    PyTorch would hide every smaller figure. ``VmHWM`` begins with the program.
+    """
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # macOS counts bytes, other systems kibibytes
+
+
+if __name__ == "__main__":
+    _main()

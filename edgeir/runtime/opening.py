@@ -1,0 +1,86 @@
+"""Opening a bundle with one of the backends, by name."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from edgeir.bundle import Bundle
+from edgeir.errors import MissingDependency, UsageError, nearest
+from edgeir.manifest import Manifest
+from edgeir.runtime.restore import GraphInput
+from edgeir.runtime.session import Session
+
+# Backend names, and the package each one needs.
+BACKENDS = {
+    "ort": "onnxruntime",
+    "ort-reference": "onnxruntime",
+    "torch": "torch",
+    "torch-fast": "torch",
+}
+
+
+def graph_input(manifest: Manifest) -> GraphInput:
+    """Which batches the graphs of a bundle accept."""
+    height, width = manifest.input.shape[2:]
+    sides = []
+    for side in (height, width):
+        if isinstance(side, int):
+            sides.append((side, side, side))
+        else:
+            bounds = manifest.ranges[side]
+            sides.append((bounds.minimum, bounds.optimum, bounds.maximum))
+    (low_h, best_h, high_h), (low_w, best_w, high_w) = sides
+    return GraphInput(
+        batch=manifest.batch,
+        minimum=(low_h, low_w),
+        optimum=(best_h, best_w),
+        maximum=(high_h, high_w),
+        rule=manifest.model.size,
+        scale=manifest.model.scale,
+    )
+
+
+def require_backend(backend: str) -> None:
+    """Raise unless ``backend`` is known and its package is installed.
+
+    Raises:
+        UsageError: no such backend; the nearest is offered.
+        MissingDependency: its package is not installed.
+    """
+    if backend not in BACKENDS:
+        raise UsageError(f"unknown backend '{backend}'", where="--backend", fix=nearest(backend, BACKENDS))
+    package = BACKENDS[backend]
+    if importlib.util.find_spec(package) is None:
+        raise MissingDependency(
+            f"the backend '{backend}' needs {package}, which is not installed",
+            fix="Run: pip install 'edgeir[export]'" if package == "torch" else f"Run: pip install {package}",
+        )
+
+
+def open_session(
+    bundle: Bundle, backend: str, *, checkpoint: Path | None = None, threads: int | None = None
+) -> Session:
+    """Open a bundle.
+
+    Args:
+        bundle: an opened bundle.
+        backend: ``"ort"`` (``model.onnx`` in ONNX Runtime), ``"ort-reference"`` (``reference.onnx``), ``"torch"`` (the
+            network as published in PyTorch) or ``"torch-fast"`` (its exact fast form).
+        checkpoint: the weights, for a torch backend and a bundle that was made from a user's checkpoint.
+        threads: threads within an operator, ONNX Runtime only.
+
+    Raises:
+        UsageError, MissingDependency: see `require_backend`.
+        CheckpointError: the weights are not those of the bundle, or cannot be found.
+    """
+    require_backend(backend)
+    if backend.startswith("torch"):
+        from edgeir.models.rebuild import rebuild
+        from edgeir.runtime.torch_session import TorchSession
+
+        loaded = rebuild(bundle.manifest.model, checkpoint=checkpoint)
+        return TorchSession(loaded, form="reference" if backend == "torch" else "fast")
+    from edgeir.runtime.ort_session import OrtSession
+
+    return OrtSession(bundle.file("model" if backend == "ort" else "reference"), threads=threads)

@@ -1,0 +1,127 @@
+"""Restoring a picture of any size with an opened network: pad, tile, batch, blend, crop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeir.errors import UsageError
+from edgeir.imaging.blending import TileBlender
+from edgeir.imaging.padding import crop, pad_to, padded_size
+from edgeir.imaging.tiling import Tile, plan_tiles
+from edgeir.runtime.session import Session
+from edgeir.spec import SizeRule
+
+Pixels = NDArray[np.float32]
+
+# Wide enough for the ramp of the blend; what a network's receptive field asks for is measured, not assumed, and can be
+# passed with --overlap.
+DEFAULT_OVERLAP_PX = 32
+
+
+@dataclass(frozen=True, slots=True)
+class GraphInput:
+    """Which batches a graph accepts.
+
+    Attributes:
+        batch: pictures per run, fixed.
+        minimum, optimum, maximum: (H, W) in pixels, all equal for a static graph.
+        rule: the network's size rule.
+        scale: output pixels per input pixel along each side.
+    """
+
+    batch: int
+    minimum: tuple[int, int]
+    optimum: tuple[int, int]
+    maximum: tuple[int, int]
+    rule: SizeRule
+    scale: int = 1
+
+    @property
+    def static(self) -> bool:
+        """Whether the graph takes one size only."""
+        return self.minimum == self.maximum
+
+    def tile_for(self, height: int, width: int, tile_px: int | None = None) -> tuple[int, int]:
+        """Size of the tiles for a picture of ``height`` x ``width``: the whole padded picture where the graph takes it.
+
+        Args:
+            height, width: of the picture in pixels.
+            tile_px: side of the tiles the user asked for.
+
+        Raises:
+            UsageError: the graph does not take tiles of ``tile_px``.
+        """
+        if tile_px is not None:
+            fits = all(low <= tile_px <= high for low, high in zip(self.minimum, self.maximum, strict=True))
+            if not fits or not self.rule.accepts(tile_px, tile_px):
+                one = "x".join(map(str, self.optimum))
+                span = f"{'x'.join(map(str, self.minimum))} to {'x'.join(map(str, self.maximum))}"
+                raise UsageError(
+                    "the graph does not take tiles of this size",
+                    where="--tile",
+                    expected=one if self.static else f"{span} in steps of {self.rule.multiple}",
+                    got=str(tile_px),
+                    fix="Export again with --size, or with --dynamic MIN OPT MAX." if self.static else None,
+                )
+            return tile_px, tile_px
+        if self.static:
+            return self.optimum
+        padded = padded_size(height, width, self.rule)
+        if padded[0] <= self.maximum[0] and padded[1] <= self.maximum[1]:
+            return max(padded[0], self.minimum[0]), max(padded[1], self.minimum[1])
+        return self.optimum
+
+
+def restore_pixels(
+    session: Session,
+    graph: GraphInput,
+    pixels: Pixels,
+    *,
+    tile_px: int | None = None,
+    overlap_px: int = DEFAULT_OVERLAP_PX,
+    progress: Callable[[int, int], None] | None = None,
+) -> Pixels:
+    """Restore one picture.
+
+    Args:
+        session: the opened network.
+        graph: which batches it accepts.
+        pixels: ``(H, W, 3) float32 in [0, 1]``, any H and W from 1.
+        tile_px: side of the tiles, ``None`` for the largest the graph takes.
+        overlap_px: what neighbouring tiles share at least; unused where one tile is enough.
+        progress: told tiles done and tiles in all after each batch.
+
+    Returns:
+        ``(s*H, s*W, 3) float32``, not clipped.
+
+    Raises:
+        UsageError: tile or overlap do not fit the graph.
+    """
+    height, width = pixels.shape[:2]
+    tile_h, tile_w = graph.tile_for(height, width, tile_px)
+    padded = pad_to(pixels, max(height, tile_h), max(width, tile_w))
+    whole = padded.shape[:2] == (tile_h, tile_w)
+    overlap_px = 0 if whole else overlap_px
+    tiles = plan_tiles(padded.shape[0], padded.shape[1], tile_h, tile_w, overlap_px)
+    blender = TileBlender(padded.shape[0], padded.shape[1], scale=graph.scale, overlap_px=overlap_px)
+    done = 0
+    for group in _groups(tiles, graph.batch):
+        batch = np.stack([padded[tile.slices()].transpose(2, 0, 1) for tile in group])
+        if len(group) < graph.batch:  # a fixed batch is filled up, what it gives for the filling is dropped
+            batch = np.concatenate([batch, np.repeat(batch[-1:], graph.batch - len(group), axis=0)])
+        restored = session.run(np.ascontiguousarray(batch, np.float32))
+        for tile, output in zip(group, restored, strict=False):
+            blender.add(tile, np.ascontiguousarray(output.transpose(1, 2, 0)))
+        done += len(group)
+        if progress is not None:
+            progress(done, len(tiles))
+    return crop(blender.result(), height, width, graph.scale)
+
+
+def _groups(tiles: tuple[Tile, ...], size: int) -> Iterator[tuple[Tile, ...]]:
+    for start in range(0, len(tiles), size):
+        yield tiles[start : start + size]

@@ -1,0 +1,117 @@
+"""The build process: ``python -m edgeir.export.engines.worker``, one request on stdin, one answer on stdout.
+
+It may abort (NVIDIA's builders do) or be killed: the parent process reads how it ended. Standard input stays open for
+as long as the parent lives; when it closes, the worker ends itself, so that no build outlives an interrupted export.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from edgeir.export.engines.target import BuildRequest
+
+_MODULES = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
+_WARNING_LIMIT = 20
+# One function body is imported once per node that calls it; its inner names repeat, which is expected.
+_EXPECTED_WARNING = "already exists, the output tensors of this new instance will not be queryable"
+
+
+def main() -> int:
+    """Read one request, build, answer. Exit code 0 with a JSON answer, 1 with ``{"error": ...}``."""
+    request = BuildRequest.from_dict(json.loads(sys.stdin.readline()))
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
+    try:
+        answer = build(request)
+    except Exception as error:  # the parent turns it into one sentence
+        answer = {"error": f"{error}" or type(error).__name__}
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
+    return 1 if "error" in answer else 0
+
+
+def _exit_with_parent() -> None:
+    # Read the descriptor itself: a thread blocked in a buffered read would hold the lock interpreter shutdown needs.
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    os._exit(3)
+
+
+def build(request: BuildRequest) -> dict[str, Any]:
+    """Parse and build one engine; the parent moves the file to its place once this process ended well.
+
+    TensorRT-RTX and TensorRT proper share this path: both parse the same strongly typed ONNX.
+    """
+    trt: Any = _import(request.target.runtime)
+    started = time.perf_counter()
+    logger = _make_logger(trt)
+    builder = trt.Builder(logger)
+    network = builder.create_network(_network_flags(trt))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(Path(request.onnx_path).read_bytes()):
+        errors = [str(parser.get_error(index)).strip() for index in range(parser.num_errors)]
+        raise RuntimeError("the parser refuses the graph: " + " | ".join(errors[:3]))
+    config = builder.create_builder_config()
+    if request.target.runtime == "rtx":
+        config.num_compute_capabilities = len(request.target.architectures)
+        for index, architecture in enumerate(request.target.architectures):
+            config.set_compute_capability(getattr(trt.ComputeCapability, architecture.upper()), index)
+    if request.profile is not None:
+        profile = builder.create_optimization_profile()
+        profile.set_shape(
+            request.profile.input_name, request.profile.minimum, request.profile.optimum, request.profile.maximum
+        )
+        config.add_optimization_profile(profile)
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise RuntimeError("the builder gave no engine: " + " | ".join(logger.errors[-3:] or ["no reason stated"]))
+    data = memoryview(plan)
+    with Path(request.engine_path).open("wb") as file:
+        file.write(data)
+    return {
+        "version": str(trt.__version__),
+        "layers": network.num_layers,
+        "seconds": time.perf_counter() - started,
+        "bytes": data.nbytes,
+        "warnings": list(logger.warnings)[:_WARNING_LIMIT],
+    }
+
+
+def _import(runtime: str) -> ModuleType:
+    import importlib
+
+    return importlib.import_module(_MODULES[runtime])
+
+
+def _network_flags(trt: Any) -> int:
+    """Strong typing where it is a choice (TensorRT 9 and 10); 11 and RTX have nothing else."""
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    return 0 if flag is None else 1 << int(flag)
+
+
+def _make_logger(trt: Any) -> Any:
+    class Logger(trt.ILogger):  # type: ignore[misc]
+        """Keeps distinct warnings and errors; nothing goes to the terminal."""
+
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.warnings: dict[str, None] = {}
+            self.errors: list[str] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.ERROR, trt.ILogger.Severity.INTERNAL_ERROR):
+                self.errors.append(message.strip())
+            elif severity == trt.ILogger.Severity.WARNING and _EXPECTED_WARNING not in message:
+                self.warnings[message.strip()] = None
+
+    return Logger()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
