@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -19,11 +20,13 @@ class Console:
         self._stages = stages
         self._stage = 0
         self._quiet = quiet
+        self._started = time.perf_counter()
 
     def stage(self, text: str) -> None:
-        """Begin the next stage: ``[2/6] tracing exda-tiny``."""
+        """Begin the next stage: ``[2/6]  19 s  tracing exda-tiny``, with the seconds since the command began."""
         self._stage += 1
-        self.say(f"[{self._stage}/{self._stages}] {text}")
+        seconds = time.perf_counter() - self._started
+        self.say(f"[{self._stage}/{self._stages}] {seconds:4.0f} s  {text}")
 
     def say(self, text: str) -> None:
         """One line."""

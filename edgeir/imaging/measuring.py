@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeir.errors import MissingDependency, PictureError, UsageError, nearest
+from edgeir.errors import EdgeIRError, MissingDependency, PictureError, UsageError, nearest
 from edgeir.imaging.colour import Pixels
 from edgeir.imaging.reading import read_picture
 
@@ -148,3 +149,20 @@ def _located(picture: MeasuringPicture) -> Path:
             fix=f"Install {picture.package} again, {_OWN_PICTURES}.",
         )
     return file
+
+
+def _main() -> None:
+    """``python -m edgeir.imaging.measuring NAME``: print where a measuring picture lies."""
+    known = {picture.name: picture for picture in MEASURING_PICTURES}
+    name = sys.argv[1] if len(sys.argv) == 2 else ""
+    try:
+        if name not in known:
+            raise UsageError(f"unknown measuring picture '{name}'", fix=nearest(name, known))
+        sys.stdout.write(f"{_located(known[name])}\n")
+    except EdgeIRError as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    _main()
