@@ -100,10 +100,11 @@ def plan_from_yaml(text: str, *, where: str) -> PrecisionPlan:
     """Read the text of a ``plan.yaml``; ``where`` names it in errors.
 
     Raises:
-        GraphError: not YAML, an unknown key or type, or a newer version; the nearest known name is offered.
+        GraphError: not YAML, a key that stands there twice, an unknown key or type, or another version; the nearest
+            known name is offered.
     """
     try:
-        document = yaml.safe_load(text)
+        document = yaml.load(text, _PlanLoader)  # noqa: S506 - a safe loader
     except yaml.YAMLError as error:
         raise GraphError("the plan is not YAML", where=where, got=str(error).replace("\n", " ")) from error
     document = _mapping(document, where)
@@ -141,6 +142,18 @@ def read_plan(path: Path) -> PrecisionPlan:
     except (OSError, UnicodeDecodeError) as error:
         raise GraphError("the plan cannot be read", where=str(path), got=str(error)) from error
     return plan_from_yaml(text, where=str(path))
+
+
+class _PlanLoader(yaml.SafeLoader):
+    """The safe loader, which alone would let the last of two equal keys win in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Like the parent's, but a key may stand there once only."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for index, key in enumerate(keys):
+            if key in keys[:index]:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' stands there twice", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 def _mapping(value: object, where: str) -> Mapping[str, Any]:

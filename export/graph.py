@@ -17,6 +17,8 @@ from edgeir.precision import ROOT_MODULE
 from edgeir.spec import SPEC_KEY, ModelSpec, SizeRule
 
 _SCOPES_KEY = "pkg.torch.onnx.name_scopes"
+# What torch.export writes where a module's path should stand, on nodes that it adds for dynamic sizes.
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +106,7 @@ def _name_nodes(graph: ir.Graph) -> None:
     modules: dict[ir.Node, str] = {}
     for node in graph:
         module = _traced_module(node)
-        if module is None:  # nodes that the exporter's optimizer made belong where their first input was made
+        if module is None:  # nodes that the exporter made on its own belong where their first input was made
             producers = (value.producer() for value in node.inputs if value is not None)
             module = next((modules[producer] for producer in producers if producer in modules), ROOT_MODULE)
         modules[node] = module
@@ -122,7 +124,8 @@ def _traced_module(node: ir.Node) -> str | None:
     if scopes is None:
         return None
     names = [part.strip(" '\"") for part in scopes.strip("[]").split(",")]
-    return names[-2] or ROOT_MODULE if len(names) > 1 else ROOT_MODULE
+    module = names[-2] if len(names) > 1 else ""
+    return None if module == _NO_MODULE else module or ROOT_MODULE
 
 
 def _name_dynamic_axes(graph: ir.Graph, scale: int) -> None:

@@ -15,7 +15,15 @@ FOLDERS = {"edgeir": "edgeir", "export": "edgeir.export", "calibrate": "edgeir.c
 # A module belongs to its longest prefix here and may import its own layer and those below.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("edgeir.errors",),
-    ("edgeir.spec", "edgeir.precision", "edgeir.provenance", "edgeir.storage", "edgeir.imaging", "edgeir.ops.table"),
+    (
+        "edgeir.spec",
+        "edgeir.precision",
+        "edgeir.provenance",
+        "edgeir.storage",
+        "edgeir.subprocesses",
+        "edgeir.imaging",
+        "edgeir.ops.table",
+    ),
     (
         "edgeir.bundle",
         "edgeir.bundle_writer",

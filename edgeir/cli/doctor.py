@@ -43,7 +43,7 @@ PARTS = (
     Part("scikit-learn", "sklearn", "two of the measuring pictures", "pip install 'edgeir[export]'"),
     Part("tensorrt_rtx_cu13", "tensorrt_rtx", "engines for RTX cards", "pip install 'edgeir[rtx]'"),
     Part("tensorrt", "tensorrt", "engines for this machine's GPU, Jetson included", "JetPack, or NVIDIA's own index"),
-    Part("nvidia-smi", None, "an NVIDIA driver to run engines with", "install NVIDIA's driver"),
+    Part("nvidia-smi", None, "use of an NVIDIA GPU", "install NVIDIA's driver"),
 )
 
 

@@ -17,7 +17,7 @@ from edgeir.calibrate.typed import TypedCounts, apply_plan
 from edgeir.cli.console import Console
 from edgeir.cli.engine_builds import build_engines, runtimes_to_build
 from edgeir.cli.export_report import ExportFacts, export_report
-from edgeir.cli.measuring import EXPORT_PICTURES, check_drift, check_parity
+from edgeir.cli.measuring import EXPORT_PICTURES, check_drift, check_parity, rounding_session
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.trace import trace
 from edgeir.manifest import AxisRange, Manifest
@@ -28,7 +28,6 @@ from edgeir.precision import Precision, PrecisionPlan, plan_to_yaml, read_plan
 from edgeir.provenance import collect
 from edgeir.report.formats import emit
 from edgeir.report.value import Report
-from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.torch_session import TorchSession
 from edgeir.spec import INPUT_NAME, ModelSpec, TensorSpec
@@ -92,7 +91,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         parity = check_parity(graphs, TorchSession(loaded), graph)
 
         console.stage("measuring drift per degradation")
-        reference, typed = (OrtSession(path) for path in graphs.values())
+        reference, typed = (rounding_session(path) for path in graphs.values())
         drift = check_drift(typed, reference, graph, pictures=EXPORT_PICTURES, console=console)
 
         provenance = collect(seconds=time.perf_counter() - started)
@@ -124,7 +123,8 @@ def describe_weights(spec: ModelSpec) -> str:
     if weights is None:
         return f"{spec.name} has no weights"
     if not weights.trained:
-        return f"{spec.name} is UNTRAINED: seeded initialisation {weights.seed}, it restores nothing"
+        origin = "weights of the checkpoint" if weights.seed is None else f"seeded initialisation {weights.seed}"
+        return f"{spec.name} is UNTRAINED: {origin}, it restores nothing"
     origin = "weights that come with edgeir" if weights.source == "shipped" else "weights of the checkpoint"
     return f"{spec.name} is trained: {origin}, sha256 {weights.sha256[:12]}"
 

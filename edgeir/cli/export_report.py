@@ -49,7 +49,7 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
     return Report(
         title=f"edgeir export: {spec.name} {facts.precision}",
         summary=f"{spec.name} ({state}) in {facts.precision}: {fidelity:.1f} dB fidelity to PyTorch, "
-        f"{len(facts.engines)} engines built.",
+        f"{_engines_text(facts.engines)}.",
         facts=_facts(facts, state),
         checks=tuple(checks),
         tables=(
@@ -62,6 +62,12 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
         provenance=provenance.to_dict(),
         notes=_notes(facts, trained),
     )
+
+
+def _engines_text(engines: tuple[EngineNote, ...]) -> str:
+    if not engines:
+        return "no engine built"
+    return "engine built for " + ", ".join(f"{engine.runtime} {engine.architecture}" for engine in engines)
 
 
 def _facts(facts: ExportFacts, state: str) -> tuple[Fact, ...]:
@@ -88,7 +94,7 @@ def _precision_table(facts: ExportFacts) -> Table:
             (str(facts.plan.default), "all others", "default", ""),
             *((kind, count, reason, first[kind, reason]) for (kind, reason), count in reasons.most_common()),
         ),
-        note="plan.yaml names every layer; edit it and pass it back with --plan.",
+        note="plan.yaml names them all; edit it and pass it back with --plan.",
     )
 
 
@@ -120,8 +126,8 @@ def _notes(facts: ExportFacts, trained: bool) -> tuple[str, ...]:
         )
     if facts.precision is Precision.FP16:
         notes.append(
-            "ONNX Runtime emulates FP16 on a CPU: operators without FP16 kernels compute in FP32 between casts. A "
-            "device's figures are close to these, not equal: measure there."
+            "Measured on a CPU with every FP16 result rounded, sums inside a node in FP32. A device sums in another "
+            "order, or in FP16 where it may: its figures are close to these, not equal."
         )
     if facts.engines:
         notes.append("Engines were built, not run: no figure here was measured on one.")

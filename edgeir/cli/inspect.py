@@ -89,6 +89,8 @@ def _graph(path: Path) -> tuple[Report, object]:
         model = ir.load(path)
     except Exception as error:  # protobuf's own exception types are private
         raise GraphError("this is not an ONNX file", where=str(path)) from error
+    if not model.graph.outputs:  # an empty file is a valid protobuf, and many a text is
+        raise GraphError("this is not an ONNX file", where=str(path), got="no graph with outputs")
     text = model.metadata_props.get(SPEC_KEY)
     spec = None if text is None else ModelSpec.from_json(text, where=str(path))
     types = Counter(

@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import traceback
+import warnings
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -20,7 +21,7 @@ import typer
 
 from edgeir import __version__
 from edgeir.cli import bench, doctor, export, inspect, models, run, validate
-from edgeir.errors import EdgeIRError
+from edgeir.errors import EdgeIRError, MissingDependency
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -75,6 +76,8 @@ def main() -> NoReturn:
     for stream in (sys.stdout, sys.stderr):  # a terminal without our characters gets escapes, not a crash
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    if not debug and not sys.warnoptions:  # what libraries tell each other says nothing to a user
+        warnings.simplefilter("ignore")
     sys.exit(_run(arguments, debug=debug))
 
 
@@ -103,6 +106,9 @@ def _run(arguments: list[str], *, debug: bool) -> int:
     except Exception as error:
         if hasattr(error, "format_message"):  # how every error of the argument parser says what it is
             return _fail(_usage_text(error), 2, debug)
+        if isinstance(error, MemoryError) or "allocate memory" in str(error):  # torch's and ONNX Runtime's words
+            text = "this needs more memory than there is here. Choose a smaller size, tile or batch."
+            return _fail(text, MissingDependency.exit_code, debug)
         text = f"{type(error).__name__}: {error}. This is a defect of edgeir: run again with --debug and report it."
         return _fail(text, DEFECT, debug)
     if code == INTERRUPTED:  # the parser turns Ctrl-C into this value

@@ -35,14 +35,13 @@ def command(
     import time
 
     from edgeir.bundle import Bundle
-    from edgeir.cli.measuring import check_drift, check_parity
+    from edgeir.cli.measuring import check_drift, check_parity, rounding_session
     from edgeir.cli.verdicts import drift_checks, drift_table, parity_checks, parity_table, require_passed
     from edgeir.precision import Precision
     from edgeir.provenance import collect
     from edgeir.report.formats import emit
     from edgeir.report.value import Fact, Report
     from edgeir.runtime.opening import graph_input, require_backend
-    from edgeir.runtime.ort_session import OrtSession
 
     require_backend("torch")
     from edgeir.models.rebuild import rebuild
@@ -65,7 +64,7 @@ def command(
     graphs = {"reference.onnx": opened.file("reference"), "model.onnx": opened.file("model")}
     parity = check_parity(graphs, torch, graph)
     console.stage("measuring drift per degradation")
-    reference, typed = (OrtSession(path) for path in graphs.values())
+    reference, typed = (rounding_session(path) for path in graphs.values())
     drift = check_drift(typed, reference, graph, pictures=pictures, console=console, own=own)
 
     precision = Precision(manifest.precision)

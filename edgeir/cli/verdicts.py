@@ -53,8 +53,8 @@ def parity_table(rows: Sequence[Parity]) -> Table:
         ]
         note = (
             "Against PyTorch eager in FP32, given the neighbours that the graph chose; overlap: smallest Jaccard of "
-            "the two choices; free: fidelity when PyTorch chooses for itself. The choice is discontinuous: PyTorch in FP32 "
-            "and in FP64 do not agree on it either. Nothing is clipped."
+            "the two choices; free: fidelity when PyTorch chooses for itself. The choice is discontinuous: PyTorch in "
+            "FP32 and in FP64 do not agree on it either. Nothing is clipped."
         )
     return Table("Parity with PyTorch on a real picture", columns, tuple(cells), note)
 
@@ -101,12 +101,13 @@ def drift_table(rows: Sequence[PictureDrift], engine: str) -> Table:
     ]
     return Table(
         title="Drift per degradation",
-        columns=("degradation", "input dB", "reference", "engine", "drift dB", "worst", "fidelity", "brightness"),
+        columns=("degradation", "input dB", "ref. dB", "engine dB", "drift dB", "worst", "fidelity", "shift"),
         rows=tuple(cells),
         note=f"Mean PSNR in dB against the truth over {conditions[0].pictures} pictures. Drift = reference - engine: a "
         "loss is positive; worst: the picture that loses most. Fidelity: lowest PSNR of engine against reference. "
-        "Brightness: largest mean shift, of 255. "
-        f"Engine: model.onnx in {engine}; reference: reference.onnx there, which parity holds against PyTorch.",
+        "Shift: largest mean brightness shift, of 255. "
+        f"Engine: model.onnx in {engine}, every FP16 result rounded; reference: reference.onnx there, which parity "
+        "holds against PyTorch.",
     )
 
 

@@ -4,9 +4,9 @@ In eager mode each function computes its exact fast form with torch. Under ``tor
 `edgeir.ops.table` lists emit one node of domain ``edgeir`` instead, whose meaning is the ONNX body of the same name in
 `edgeir.ops.functions`; `export.trace` attaches the bodies.
 
-Numerics: row norms use the mean of squares instead of their sum and equal ``torch.nn.functional.normalize`` exactly,
-its epsilon included. Sources: Restormer section 3.1 (channel attention), ExDA section 3 (global spatial tokens), KGT
-section 3.2 (key graph), GRL section 3 (cosine attention with position bias).
+Numerics: row norms equal ``torch.nn.functional.normalize`` exactly, its epsilon included. Sources: Restormer section
+3.1 (channel attention), ExDA section 3 (global spatial tokens), KGT section 3.2 (key graph), GRL section 3 (cosine
+attention with position bias).
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ def given_key_graphs(graphs: Sequence[Tensor]) -> Iterator[GivenKeyGraphs]:
 def unit_rows(rows: Tensor) -> Tensor:
     """Rows divided by their L2 norm: ``(..., L) -> (..., L)``, equal to ``F.normalize(rows, dim=-1)``.
 
-    The norm is taken as ``sqrt(L) * sqrt(mean(row**2))``: the mean stays in FP16's range whatever L is.
+    For float32 and float64; the ONNX bodies take the same norm in float32 whatever the type of the rows.
     """
     length = rows.shape[-1]
     mean_square = rows.square().mean(dim=-1, keepdim=True)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 from edgeir.errors import MissingDependency
+from edgeir.subprocesses import run_module
 
 
 def peak_memory_bytes(bundle: Path, backend: str, *, checkpoint: Path | None = None, timeout_s: float = 600) -> int:
@@ -19,7 +19,7 @@ def peak_memory_bytes(bundle: Path, backend: str, *, checkpoint: Path | None = N
         MissingDependency: the process could not run that backend, the message is its own; or it took longer than
             ``timeout_s`` seconds.
     """
-    command = [sys.executable, "-m", "edgeir.runtime.memory", str(bundle), backend]
+    command = [sys.executable, "-c", run_module("edgeir.runtime.memory"), str(bundle), backend]
     if checkpoint is not None:
         command.append(str(checkpoint))
     what = f"the memory of the backend '{backend}' could not be measured"
@@ -31,7 +31,6 @@ def peak_memory_bytes(bundle: Path, backend: str, *, checkpoint: Path | None = N
             errors="replace",
             timeout=timeout_s,
             check=False,
-            env={**os.environ, "PYTHONSAFEPATH": "1"},
         )
     except subprocess.TimeoutExpired as error:
         raise MissingDependency(what, expected=f"an answer within {timeout_s:.0f} s", got="none") from error

@@ -15,8 +15,9 @@ from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 class OrtSession:
     """A graph opened by ONNX Runtime on its CPU provider.
 
-    FP16 on the CPU is emulated: operators without FP16 kernels run in float32 between casts, so that the figures of an
-    FP16 graph are close to a GPU's, not equal to them.
+    FP16 on the CPU is emulated: operators without FP16 kernels run in float32 between casts, and where two of them meet
+    ONNX Runtime drops the casts, at every optimization level. Weights are rounded; activations mostly are not, and
+    their overflows do not show. The figures of an FP16 graph are kinder than a GPU's.
 
     Args:
         model: an ONNX file that edgeir wrote, or its bytes.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from typing import Any
 
 from edgeir.errors import BuildFailed
 from edgeir.export.engines.target import NATIVE, RTX_ARCHITECTURES, BuildRequest, BuildResult, EngineTarget, Profile
+from edgeir.storage import SPACE_ERRNOS, storage_error
+from edgeir.subprocesses import run_module
 
 BUILD_TIMEOUT_S = 3600.0
 
@@ -72,13 +73,12 @@ def _run_worker(request: BuildRequest, timeout_s: float, *, where: str) -> dict[
     """The worker's answer to ``request``; the process is gone when this returns or raises."""
     label = request.target.label
     process = subprocess.Popen(
-        [sys.executable, "-m", "edgeir.export.engines.worker"],
+        [sys.executable, "-c", run_module("edgeir.export.engines.worker")],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",  # a builder's own libraries write what they like
-        env={**os.environ, "PYTHONSAFEPATH": "1"},  # the user's folder may hold a train.py or an export.py of their own
     )
     assert process.stdin is not None
     try:
@@ -88,7 +88,8 @@ def _run_worker(request: BuildRequest, timeout_s: float, *, where: str) -> dict[
         # stdin stays open: its end is the worker's sign that this process is gone.
         output, errors = _wait(process, timeout_s)
     except subprocess.TimeoutExpired as error:
-        raise BuildFailed(f"the engine build for {label} did not finish within {timeout_s:.0f} s", where=where) from error
+        what = f"the engine build for {label} did not finish within {timeout_s:.0f} s"
+        raise BuildFailed(what, where=where) from error
     finally:
         if process.poll() is None:
             process.kill()
@@ -99,6 +100,8 @@ def _run_worker(request: BuildRequest, timeout_s: float, *, where: str) -> dict[
             if stream is not None:
                 stream.close()
     answer = _answer(output)
+    if answer is not None and answer.get("errno") in SPACE_ERRNOS:
+        raise storage_error(OSError(answer["errno"], answer["error"]), Path(request.engine_path))
     if process.returncode != 0 or answer is None or "error" in answer:
         raise BuildFailed(
             f"the engine build for {label} failed: {_why(process.returncode, answer, errors)}",

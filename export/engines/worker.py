@@ -29,6 +29,8 @@ def main() -> int:
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
         answer = build(request)
+    except OSError as error:  # a full disk is not the builder's fault: the parent tells them apart by the number
+        answer = {"error": str(error), "errno": error.errno}
     except Exception as error:  # the parent turns it into one sentence
         answer = {"error": f"{error}" or type(error).__name__}
     sys.stdout.write(json.dumps(answer) + "\n")

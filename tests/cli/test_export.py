@@ -1,0 +1,168 @@
+"""``edgeir export``: what it makes, and that the bundle says the truth about itself."""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import hashlib
+import json
+import platform
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from edgeir.bundle import Bundle
+from edgeir.spec import ModelSpec
+
+FILES = ["manifest.json", "model.onnx", "plan.yaml", "reference.onnx", "report.html", "report.json"]
+
+
+def test_the_folder(made_static: Path, made_dynamic: Path, tree: Any) -> None:
+    for bundle in (made_static, made_dynamic):
+        assert tree(bundle) == FILES
+        assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
+
+
+def test_the_engine(made_rtx: Path, tree: Any) -> None:
+    names = tree(made_rtx)
+    (engine,) = [name for name in names if name.endswith(".plan")]
+    assert re.fullmatch(r"engines/rtx-[\d.]+-sm86-sm89-sm120\.plan", engine)
+    assert sorted(set(names) - {engine, "engines"}) == FILES
+    manifest = Bundle.open(made_rtx).manifest
+    (note,) = manifest.engines
+    assert (note.path, note.runtime) == (engine, "rtx")
+    assert next(item for item in manifest.artifacts if item.path == engine).parents == ("model.onnx",)
+
+
+def test_every_hash_and_size_is_right(made_static: Path, made_dynamic: Path) -> None:
+    for bundle in (made_static, made_dynamic):
+        manifest = json.loads((bundle / "manifest.json").read_text())
+        listed = {item["path"]: item for item in manifest["artifacts"]}
+        assert sorted([*listed, "manifest.json"]) == FILES
+        for path, item in listed.items():
+            data = (bundle / path).read_bytes()
+            assert (item["bytes"], item["sha256"]) == (len(data), hashlib.sha256(data).hexdigest()), path
+        assert listed["model.onnx"]["parents"] == ["reference.onnx", "plan.yaml"]
+
+
+def test_nothing_names_the_machine_or_the_user(made_static: Path, made_dynamic: Path, weights_file: Path) -> None:
+    words = {platform.node(), getpass.getuser(), str(Path.home()), str(weights_file.parent), str(made_static.parent)}
+    words |= {str(Path(__file__).parents[2]), str(Path.cwd()), "/tmp", "/home/", "site-packages"}
+    words.discard("root")  # names nobody, and CSS has a :root
+    for bundle in (made_static, made_dynamic):
+        for name in FILES:
+            data = (bundle / name).read_bytes()
+            for word in words:
+                if len(word) < 5 and name.endswith(".onnx"):
+                    continue  # weights are random bytes: a short word turns up in them
+                whole = rb"(?<![A-Za-z0-9])" + re.escape(word.encode()) + rb"(?![A-Za-z0-9])"
+                assert not re.search(whole, data), f"{name} holds {word!r}"
+        text = (bundle / "manifest.json").read_text()
+        assert not re.search(r'"[^"]*(?:^|[\s"=])(?:/|[A-Za-z]:\\)[\w.]', text), "an absolute path"
+
+
+def test_the_command_is_kept_without_folders(made_static: Path) -> None:
+    command = Bundle.open(made_static).manifest.provenance.command
+    assert command[:6] == ("edgeir", "export", "--checkpoint", "micro.safetensors", "--size", "64x64")
+
+
+def test_the_onnx_file_alone_says_what_it_is(made_static: Path, made_dynamic: Path) -> None:
+    import onnxruntime as ort
+
+    for bundle in (made_static, made_dynamic):
+        wanted = Bundle.open(bundle).manifest.model
+        for name in ("model.onnx", "reference.onnx"):
+            session = ort.InferenceSession(str(bundle / name), providers=["CPUExecutionProvider"])
+            text = session.get_modelmeta().custom_metadata_map["edgeir_spec"]
+            assert ModelSpec.from_json(text, where=name) == wanted
+
+
+def test_an_untrained_network_says_so_everywhere(
+    cli: Any, weights_file: Path, quick_trace: None, tmp_path: Path
+) -> None:
+    outcome = cli(
+        "export", "--checkpoint", weights_file, "--size", "64x64", "--target", "ort", "--out", tmp_path
+    ).done()
+    bundle = tmp_path / "exda-custom-fp16-64x64.edgeir"
+    assert "UNTRAINED" in outcome.out
+    assert "is UNTRAINED" in outcome.err
+    weights = Bundle.open(bundle).manifest.model.weights
+    assert weights is not None
+    assert (weights.trained, weights.seed) == (False, 7)
+    assert "UNTRAINED" in (bundle / "report.html").read_text()
+    report = json.loads((bundle / "report.json").read_text())
+    assert "UNTRAINED" in report["summary"]
+    assert report["notes"][0].startswith("UNTRAINED")
+    assert not any("drift" in check["name"] for check in report["checks"]), "drift of an untrained network was judged"
+
+
+def test_the_reports(made_static: Path) -> None:
+    report = json.loads((made_static / "report.json").read_text())
+    assert report["passed"] is True
+    assert {check["limit"] for check in report["checks"] if check["name"].startswith("fidelity")} == {90, 55}
+    tables = {table["title"]: table for table in report["tables"]}
+    assert len(next(table for title, table in tables.items() if title.startswith("Drift"))["rows"]) == 11
+    page = (made_static / "report.html").read_text()
+    assert page.lstrip().lower().startswith("<!doctype html>")
+    patterns = (r"""(?:src|href|action|data|poster)\s*=\s*["']?([^"'\s>]+)""", r"url\(([^)]*)\)", r"@import\s+(\S+)")
+    links = [link for pattern in patterns for link in re.findall(pattern, page)]
+    assert [link for link in links if not link.startswith(("#", "data:"))] == []
+    assert "<script" not in page
+
+
+def test_json_on_stdout_and_progress_on_stderr(cli: Any, weights_file: Path, quick_trace: None, tmp_path: Path) -> None:
+    out = tmp_path / "a.edgeir"
+    arguments = ("--checkpoint", weights_file, "--size", "64x64", "--target", "ort", "--out", out)
+    outcome = cli("export", *arguments, "--json").done()
+    value = json.loads(outcome.out)
+    assert value["bundle"] == str(out)
+    assert value["report"] == json.loads((out / "report.json").read_text())
+    assert re.match(r"\[1/\d\] .*loading ", outcome.err)
+
+
+def test_fp32(cli: Any, weights_file: Path, quick_trace: None, tmp_path: Path) -> None:
+    cli(
+        "export", "--checkpoint", weights_file, "--size", "64x64", "--fp32", "--target", "ort", "--out", tmp_path
+    ).done()
+    bundle = Bundle.open(tmp_path / "exda-custom-fp32-64x64.edgeir")
+    assert bundle.manifest.precision == "fp32"
+    import onnx
+
+    model = onnx.load(bundle.file("model"))
+    assert {tensor.data_type for tensor in model.graph.initializer} <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+
+
+def test_a_plan_is_followed(cli: Any, weights_file: Path, quick_trace: None, made_static: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.yaml"
+    plan.write_text((made_static / "plan.yaml").read_text().replace("default: fp16", "default: fp32"))
+    arguments = ("--checkpoint", weights_file, "--size", "64x64", "--target", "ort", "--plan", plan)
+    outcome = cli("export", *arguments, "--out", tmp_path / "a.edgeir").done()
+    assert "0 nodes FP16" in outcome.err
+
+
+def test_force_replaces(cli: Any, weights_file: Path, quick_trace: None, static: Path, tmp_path: Path) -> None:
+    path = static.rename(tmp_path / "two words.edgeir")
+    (path / "model.onnx").write_bytes(b"broken")
+    arguments = ("--checkpoint", weights_file, "--size", "64x64", "--target", "ort", "--out", path)
+    outcome = cli("export", *arguments, "--force").done()
+    Bundle.open(path)
+    assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
+    assert outcome.out.endswith(f"open '{path}/report.html'\n"), "a path that a shell would take apart"
+
+
+def test_a_failed_check_keeps_the_bundle(
+    cli: Any, weights_file: Path, quick_trace: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeir.compare import gates
+    from edgeir.precision import Precision
+
+    strict = dataclasses.replace(gates.GATES[Precision.FP16], fidelity_db=300.0)
+    monkeypatch.setitem(gates.GATES, Precision.FP16, strict)
+    outcome = cli("export", "--checkpoint", weights_file, "--size", "64x64", "--target", "ort", "--out", tmp_path)
+    outcome.sentence(1, "checks failed", "fidelity", "exda-custom-fp16-64x64.edgeir", "expected at least 300 dB")
+    bundle = Bundle.open(tmp_path / "exda-custom-fp16-64x64.edgeir")
+    assert json.loads((bundle.path / "report.json").read_text())["passed"] is False
+    assert "FAILED" in outcome.out
+    assert [path.name for path in tmp_path.iterdir()] == [bundle.path.name]

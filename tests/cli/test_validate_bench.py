@@ -1,0 +1,146 @@
+"""``edgeir validate`` and ``edgeir bench``: formats, own pictures, exit codes."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import pytest
+
+
+@pytest.fixture
+def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure for the first command of a test; the others get the same figures."""
+    from edgeir.cli import measuring
+
+    for name in ("check_parity", "check_drift"):
+        monkeypatch.setattr(measuring, name, _once(getattr(measuring, name)))
+
+
+def _once(measure: Callable[..., Any]) -> Callable[..., Any]:
+    results: list[Any] = []
+
+    def measured(*arguments: Any, **options: Any) -> Any:
+        if not results:
+            results.append(measure(*arguments, **options))
+        return results[0]
+
+    return measured
+
+
+def test_formats(cli: Any, weights_file: Path, made_static: Path, measured_once: None) -> None:
+    arguments = ("validate", made_static, "--checkpoint", weights_file, "--pictures", 1)
+    outputs = {}
+    for form in ("text", "json", "markdown", "html", "junit"):
+        outcome = cli(*arguments, "--format", form).done()
+        assert "UNTRAINED" in outcome.out, form
+        assert "is UNTRAINED" in outcome.err, form
+        outputs[form] = outcome.out
+    assert cli(*arguments).done().out.splitlines()[0] == outputs["text"].splitlines()[0]
+    value = json.loads(outputs["json"])
+    assert value["passed"] is True
+    names = " ".join(check["name"] for check in value["checks"])
+    assert "reference.onnx" in names
+    assert "model.onnx" in names
+    assert json.loads(cli(*arguments, "--json").done().out)["checks"] == value["checks"]
+    root = ET.fromstring(outputs["junit"])
+    assert len(root.findall(".//testcase")) == len(value["checks"]) >= 5
+    assert root.findall(".//failure") == []
+    assert outputs["html"].lstrip().lower().startswith("<!doctype html>")
+    assert "http://" not in outputs["html"]
+    assert "https://" not in outputs["html"]
+    assert outputs["markdown"].startswith("#")
+    assert "|" in outputs["markdown"]
+
+
+def test_every_shape_of_a_dynamic_bundle(cli: Any, weights_file: Path, made_dynamic: Path) -> None:
+    outcome = cli("validate", made_dynamic, "--checkpoint", weights_file, "--pictures", 1, "--json").done()
+    names = " ".join(check["name"] for check in json.loads(outcome.out)["checks"])
+    assert "64x64" in names
+    assert "128x128" in names
+    assert "80x112" in names
+
+
+def test_own_pictures(cli: Any, weights_file: Path, made_static: Path, scene: Any, tmp_path: Path) -> None:
+    scene(50, 90).save(tmp_path / "mine.png")
+    (tmp_path / "notes.txt").write_text("x")
+    outcome = cli("validate", made_static, "--checkpoint", weights_file, "--images", tmp_path, "--json").done()
+    assert "1 files" in outcome.err
+    assert "mine.png" in outcome.out
+
+
+def test_a_failed_check(
+    cli: Any, weights_file: Path, made_static: Path, measured_once: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeir.compare import gates
+    from edgeir.precision import Precision
+
+    strict = dataclasses.replace(gates.GATES[Precision.FP16], fidelity_db=300.0)
+    monkeypatch.setitem(gates.GATES, Precision.FP16, strict)
+    arguments = ("validate", made_static, "--checkpoint", weights_file, "--pictures", 1)
+    outcome = cli(*arguments, "--format", "junit")
+    outcome.sentence(1, "checks failed", "fidelity")
+    assert len(ET.fromstring(outcome.out).findall(".//failure")) == 2
+    outcome = cli(*arguments, "--json")
+    outcome.sentence(1)
+    assert json.loads(outcome.out)["passed"] is False
+
+
+# arguments after the bundle, words of the sentence
+REFUSED = {
+    "unknown format": (("validate", "--format", "jsno"), ("'jsno'", "Did you mean 'json'?")),
+    "no weights": (("validate", "--pictures", "1"), ("--checkpoint FILE",)),
+    "no pictures": (("validate", "--checkpoint", "micro", "--pictures", "0"), ("got 0",)),
+    "too many pictures": (("validate", "--checkpoint", "micro", "--pictures", "999"), ("got 999",)),
+    "folder without pictures": (("validate", "--checkpoint", "micro", "--images", "."), ("no picture in this folder",)),
+    "missing folder": (("validate", "--checkpoint", "micro", "--images", "gone"), ("gone", "no such folder")),
+    "other weights": (("validate", "--checkpoint", "other.safetensors"), ("not the weights", "made from")),
+    "no rounds": (("bench", "--rounds", "0"), ("rounds",)),
+    "unknown baseline": (("bench", "--against", "trch"), ("'trch'", "Did you mean 'torch'?")),
+    "baseline without weights": (("bench", "--against", "torch"), ("--checkpoint FILE",)),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refused(
+    cli: Any, weights_file: Path, made_static: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    from edgeir.models.build import build_seeded, describe
+    from edgeir.models.checkpoint import load_checkpoint, save_checkpoint
+
+    (command, *arguments), words = REFUSED[case]
+    monkeypatch.chdir(tmp_path)
+    if case == "other weights":
+        config = load_checkpoint(weights_file).spec.config
+        other = build_seeded("exda", config, seed=8)
+        save_checkpoint("other.safetensors", other, describe("exda-custom", "exda", config, None))
+    outcome = cli(command, made_static, *(weights_file if part == "micro" else part for part in arguments))
+    outcome.sentence(2, *words)
+    assert outcome.out == ""
+
+
+def test_bench(cli: Any, weights_file: Path, made_static: Path) -> None:
+    outcome = cli("bench", made_static, "--checkpoint", weights_file, "--rounds", 2, "--json").done()
+    value = json.loads(outcome.out)
+    (table,) = [table for table in value["tables"] if table["title"] == "Latency"]
+    rows = {row[0]: dict(zip(table["columns"], row, strict=True)) for row in table["rows"]}
+    assert set(rows) == {"ort", "torch"}
+    for row in rows.values():
+        assert 0 < row["p50 ms"] <= row["p90 ms"] <= row["p99 ms"]
+        assert row["pictures/s"] == pytest.approx(1e3 / row["p50 ms"])
+        assert 10 < row["peak MiB"] < 100_000
+    assert rows["ort"]["speed vs torch"] > 0
+    assert rows["ort"]["fidelity dB"] > 55
+    assert rows["torch"]["speed vs torch"] == 1
+    assert "UNTRAINED" in value["summary"]
+
+
+def test_bench_without_a_baseline(cli: Any, made_static: Path) -> None:
+    for arguments in (("--against", "none"), ()):  # without the checkpoint there is nothing to compare with
+        outcome = cli("bench", made_static, "--rounds", 1, "--no-memory", *arguments, "--json").done()
+        (table,) = [table for table in json.loads(outcome.out)["tables"] if table["title"] == "Latency"]
+        assert [row[0] for row in table["rows"]] == ["ort"]

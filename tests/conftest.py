@@ -1,0 +1,83 @@
+"""Micro networks, traced once per run and shared by the tests of export, calibrate, runtime and compare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pytest
+
+if TYPE_CHECKING:
+    import onnx_ir as ir
+
+    from edgeir.export.graph import TraceShape
+    from edgeir.models.build import LoadedModel
+
+_RESTORMER_LIKE = {"dim": 8, "blocks": [1, 1, 1, 1], "refine": 1, "heads": [1, 2, 1, 2]}
+_KGT = {"dim": 8, "layers": [1, 1, 1, 1], "heads": [1, 2], "windows": [8, 4], "k": 12, "cpb_hidden": 16}
+_CONFIGS = {"exda": _RESTORMER_LIKE, "kgt": _KGT, "cea": {**_RESTORMER_LIKE, "rank": 4, "adapter_width": 8}}
+# Traced size and, for a dynamic graph, smallest and largest size.
+_SIZES = {
+    "exda": ((32, 48), (32, 32), (96, 96)),
+    "kgt": ((24, 32), (16, 16), (48, 48)),
+    "cea": ((16, 24), (16, 16), (64, 64)),
+}
+
+
+@dataclass(frozen=True)
+class Micro:
+    """A micro network and its FP32 graph as `save_graph` wrote it."""
+
+    loaded: LoadedModel
+    shape: TraceShape
+    path: Path
+
+    def graph(self) -> ir.Model:
+        """A fresh copy, to be changed at will."""
+        import onnx_ir as ir
+
+        return ir.load(self.path)
+
+    def picture(self, height: int = 0, width: int = 0, seed: int = 0) -> np.ndarray:
+        """Noise of the traced size or another, ``(1, 3, H, W) float32``."""
+        size = (height or self.shape.height, width or self.shape.width)
+        return np.random.default_rng(seed).random((1, 3, *size), dtype=np.float32)
+
+
+@pytest.fixture(scope="session")
+def micro(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Micro]:
+    """``micro("exda")`` or ``micro("exda", dynamic=True)``: seeded, off their initial values, traced at first use."""
+    made: dict[tuple[str, bool], Micro] = {}
+    folder = tmp_path_factory.mktemp("micro")
+
+    def get(architecture: str, *, dynamic: bool = False) -> Micro:
+        key = (architecture, dynamic)
+        if key not in made:
+            from edgeir.export.graph import DynamicSize, TraceShape, save_graph
+            from edgeir.export.trace import trace
+
+            size, low, high = _SIZES[architecture]
+            shape = TraceShape(1, *size, dynamic=DynamicSize(low, size, high) if dynamic else None)
+            loaded = _load(architecture)
+            path = folder / f"{architecture}{'-dynamic' if dynamic else ''}.onnx"
+            save_graph(trace(loaded, shape), path)
+            made[key] = Micro(loaded, shape, path)
+        return made[key]
+
+    return get
+
+
+def _load(architecture: str) -> LoadedModel:
+    import torch
+
+    from edgeir.models.build import LoadedModel, build_seeded, describe
+
+    module = build_seeded(architecture, _CONFIGS[architecture], seed=1).eval()
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in module.parameters():  # zero adapters and unit temperatures would hide mistakes
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return LoadedModel(module, describe(f"{architecture}-micro", architecture, _CONFIGS[architecture], None))

@@ -1,0 +1,146 @@
+"""Pictures of any size through graphs of few sizes: pad, tile, batch, blend, crop."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeir.errors import UsageError
+from edgeir.runtime.restore import GraphInput, restore_pixels
+from edgeir.spec import SizeRule
+
+RULE = SizeRule(8, 8)
+STATIC = GraphInput(batch=1, minimum=(32, 40), optimum=(32, 40), maximum=(32, 40), rule=RULE)
+SQUARE = GraphInput(batch=1, minimum=(32, 32), optimum=(32, 32), maximum=(32, 32), rule=RULE)
+DYNAMIC = GraphInput(batch=1, minimum=(16, 16), optimum=(32, 40), maximum=(64, 64), rule=RULE)
+# Two float32 weights, a product each and a division: blending rounds by a few units in the last place of 1.
+BLEND_ABS = 1e-6
+
+
+class Fake:
+    """A network of known output that notes what it is given."""
+
+    name = "fake"
+
+    def __init__(self, graph: GraphInput) -> None:
+        self.graph = graph
+        self.batches: list[np.ndarray] = []
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        assert pictures.dtype == np.float32
+        assert pictures.flags.c_contiguous
+        batch, channels, height, width = pictures.shape
+        assert (batch, channels) == (self.graph.batch, 3)
+        assert self.graph.rule.accepts(height, width)
+        low, high = self.graph.minimum, self.graph.maximum
+        assert low[0] <= height <= high[0]
+        assert low[1] <= width <= high[1]
+        self.batches.append(pictures.copy())
+        return pictures.repeat(self.graph.scale, axis=2).repeat(self.graph.scale, axis=3)
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height * 1000 + width).random((height, width, 3), dtype=np.float32)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 70), st.integers(1, 90), st.sampled_from([STATIC, SQUARE, DYNAMIC]), st.integers(0, 15))
+def test_the_identity_restores_every_size(height: int, width: int, graph: GraphInput, overlap_px: int) -> None:
+    picture = noise(height, width)
+    session = Fake(graph)
+    restored = restore_pixels(session, graph, picture, overlap_px=overlap_px)
+    assert restored.shape == picture.shape
+    if len(session.batches) == 1:
+        assert np.array_equal(restored, picture)
+    else:
+        assert float(np.abs(restored - picture).max()) <= BLEND_ABS
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 90), (70, 1), (32, 40), (33, 41), (70, 90)])
+def test_the_identity_at_the_ends(size: tuple[int, int]) -> None:
+    picture = noise(*size)
+    restored = restore_pixels(Fake(STATIC), STATIC, picture, overlap_px=8)
+    assert float(np.abs(restored - picture).max()) <= BLEND_ABS
+
+
+def test_what_the_network_gives_is_not_clipped() -> None:
+    picture = np.full((20, 20, 3), 1.5, np.float32)
+    assert np.array_equal(restore_pixels(Fake(SQUARE), SQUARE, picture), picture)
+
+
+def test_a_fixed_batch_is_filled_up_and_the_filling_dropped() -> None:
+    graph = GraphInput(batch=4, minimum=(16, 16), optimum=(16, 16), maximum=(16, 16), rule=RULE)
+    session, picture = Fake(graph), noise(16, 16 * 6)
+    steps: list[tuple[int, int]] = []
+    restored = restore_pixels(session, graph, picture, overlap_px=0, progress=lambda *step: steps.append(step))
+    assert [batch.shape[0] for batch in session.batches] == [4, 4]
+    assert np.array_equal(session.batches[1][2], session.batches[1][1])
+    assert np.array_equal(session.batches[1][3], session.batches[1][1])
+    assert np.array_equal(restored, picture)
+    assert steps == [(4, 6), (6, 6)]
+
+
+def test_scale_two() -> None:
+    graph = GraphInput(batch=2, minimum=(16, 16), optimum=(16, 16), maximum=(16, 16), rule=RULE, scale=2)
+    picture = noise(21, 43)
+    restored = restore_pixels(Fake(graph), graph, picture, overlap_px=4)
+    assert restored.shape == (42, 86, 3)
+    assert float(np.abs(restored - picture.repeat(2, axis=0).repeat(2, axis=1)).max()) <= BLEND_ABS
+
+
+@pytest.mark.parametrize(
+    ("graph", "size", "tile"),
+    [
+        (STATIC, (5, 5), (32, 40)),
+        (STATIC, (500, 500), (32, 40)),
+        (DYNAMIC, (5, 5), (16, 16)),
+        (DYNAMIC, (17, 33), (24, 40)),
+        (DYNAMIC, (64, 64), (64, 64)),
+        (DYNAMIC, (57, 20), (64, 24)),
+        (DYNAMIC, (65, 20), (32, 40)),
+        (DYNAMIC, (5, 500), (32, 40)),
+    ],
+)
+def test_tiles_are_the_whole_picture_where_the_graph_takes_it(
+    graph: GraphInput, size: tuple[int, int], tile: tuple[int, int]
+) -> None:
+    assert graph.tile_for(*size) == tile
+
+
+def test_the_users_tile() -> None:
+    assert DYNAMIC.tile_for(500, 500, 48) == (48, 48)
+    assert SQUARE.tile_for(500, 500, 32) == (32, 32)
+    session = Fake(DYNAMIC)
+    restore_pixels(session, DYNAMIC, noise(20, 100), tile_px=24, overlap_px=8)
+    assert {batch.shape for batch in session.batches} == {(1, 3, 24, 24)}
+
+
+@pytest.mark.parametrize(
+    ("graph", "tile_px", "sentence"),
+    [
+        (SQUARE, 40, "--tile: .*expected 32x32, got 40.*Export again with --size"),
+        (STATIC, 32, "expected 32x40, got 32"),
+        (DYNAMIC, 8, "expected 16x16 to 64x64 in steps of 8, got 8"),
+        (DYNAMIC, 72, "got 72"),
+        (DYNAMIC, 36, "got 36"),
+        (DYNAMIC, 0, "got 0"),
+        (DYNAMIC, -16, "got -16"),
+    ],
+)
+def test_a_tile_the_graph_does_not_take(graph: GraphInput, tile_px: int, sentence: str) -> None:
+    with pytest.raises(UsageError, match=sentence):
+        restore_pixels(Fake(graph), graph, noise(20, 20), tile_px=tile_px)
+
+
+@pytest.mark.parametrize("overlap_px", [32, -1])
+def test_an_overlap_that_does_not_fit(overlap_px: int) -> None:
+    with pytest.raises(UsageError, match="overlap does not fit"):
+        restore_pixels(Fake(SQUARE), SQUARE, noise(20, 80), overlap_px=overlap_px)
+    assert restore_pixels(Fake(SQUARE), SQUARE, noise(20, 20), overlap_px=overlap_px).shape == (20, 20, 3)
+
+
+def test_static_is_one_size() -> None:
+    assert STATIC.static
+    assert not DYNAMIC.static
