@@ -64,23 +64,26 @@ def writing(path: Path) -> Iterator[None]:
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """Write ``data`` to ``path``, replacing it in one step; a failure leaves what was there.
 
+    A symbolic link is followed, not replaced.
+
     Raises:
         OutOfSpace: no room.
         OutputError: the folder is missing, or ``path`` cannot be written.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp")
     with writing(path):
+        target = Path(os.path.realpath(path))
+        temporary = target.with_name(f".edgeir-{secrets.token_hex(6)}.tmp")  # short: the target's name may be long
         try:
             with temporary.open("xb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            temporary.replace(path)
+            temporary.replace(target)
         except BaseException:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
-        flush_folder(path.parent)
+        flush_folder(target.parent)
 
 
 def flush_file(path: Path) -> None:

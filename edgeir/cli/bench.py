@@ -20,7 +20,7 @@ def command(
     rounds: int = typer.Option(DEFAULT_ROUNDS, "--rounds", help="Counted rounds; each runs every backend once."),
     warmup: int = typer.Option(1, "--warmup", help="Rounds before that, not counted."),
     checkpoint: Path | None = typer.Option(None, "--checkpoint", help="The weights, if they were your own."),
-    threads: int | None = typer.Option(None, "--threads", min=1, help="Threads of ONNX Runtime."),
+    threads: int | None = typer.Option(None, "--threads", min=1, help="Threads of the runtimes."),
     memory: bool = typer.Option(True, "--memory/--no-memory", help="Measure peak memory, in a process each."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
 ) -> None:

@@ -31,7 +31,7 @@ def command(
     checkpoint: Path | None = typer.Option(None, "--checkpoint", help="The weights, for a torch backend."),
     tile: int | None = typer.Option(None, "--tile", help="Side of the tiles in pixels (largest the graph takes)."),
     overlap: int | None = typer.Option(None, "--overlap", help="What neighbouring tiles share, in pixels (32)."),
-    threads: int | None = typer.Option(None, "--threads", min=1, help="Threads of ONNX Runtime."),
+    threads: int | None = typer.Option(None, "--threads", min=1, help="Threads of the runtimes."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
 ) -> None:
     """Restore a picture or a folder of pictures, of any size."""

@@ -9,7 +9,6 @@ listing            the pictures in a folder
 colour, layout     luma and rounding to integers; H W C to N C H W and back
 padding            to a size the network accepts, and back
 tiling, blending   a large picture in tiles of one size, joined without seams
-tiled_run          pad, tile, run, blend and crop in one call
 metrics, ssim      how far two pictures are apart
 degradations       what training and validation do to a clean picture (noise, weather, blur, compression)
 conditions         the fixed validation conditions, seeded by name

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgeir.errors import PictureError, UsageError, nearest
-from edgeir.imaging.atomic_write import write_atomically
 from edgeir.imaging.colour import luma, to_uint8, to_uint16
 from edgeir.imaging.picture import Picture
 from edgeir.imaging.png16 import encode_png16
+from edgeir.storage import atomic_write_bytes
 
 FORMAT_BY_SUFFIX = {
     ".png": "PNG",
@@ -64,7 +64,7 @@ def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
             got=f"{picture.height}x{picture.width} pixels: {error}",
             fix="Write a PNG.",
         ) from error
-    write_atomically(file, data)
+    atomic_write_bytes(file, data)
 
 
 def format_of(path: Path) -> str:

@@ -6,8 +6,8 @@ import importlib.util
 from pathlib import Path
 
 from edgeir.bundle import Bundle
-from edgeir.errors import MissingDependency, UsageError, nearest
-from edgeir.manifest import Manifest
+from edgeir.errors import BundleError, MissingDependency, UsageError, nearest
+from edgeir.manifest import MANIFEST_NAME, Manifest
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Session
 
@@ -22,6 +22,13 @@ BACKENDS = {
 
 def graph_input(manifest: Manifest) -> GraphInput:
     """Which batches the graphs of a bundle accept."""
+    if len(manifest.input.shape) != 4:
+        raise BundleError(
+            "the manifest's input is not a batch of pictures",
+            where=MANIFEST_NAME,
+            expected="a shape of 4 sides, N C H W",
+            got=str(list(manifest.input.shape)),
+        )
     height, width = manifest.input.shape[2:]
     sides = []
     for side in (height, width):
@@ -68,7 +75,7 @@ def open_session(
         backend: ``"ort"`` (``model.onnx`` in ONNX Runtime), ``"ort-reference"`` (``reference.onnx``), ``"torch"`` (the
             network as published in PyTorch) or ``"torch-fast"`` (its exact fast form).
         checkpoint: the weights, for a torch backend and a bundle that was made from a user's checkpoint.
-        threads: threads within an operator, ONNX Runtime only.
+        threads: threads within an operator; ``None`` leaves it to the runtime.
 
     Raises:
         UsageError, MissingDependency: see `require_backend`.
@@ -80,7 +87,7 @@ def open_session(
         from edgeir.runtime.torch_session import TorchSession
 
         loaded = rebuild(bundle.manifest.model, checkpoint=checkpoint)
-        return TorchSession(loaded, form="reference" if backend == "torch" else "fast")
+        return TorchSession(loaded, form="reference" if backend == "torch" else "fast", threads=threads)
     from edgeir.runtime.ort_session import OrtSession
 
     return OrtSession(bundle.file("model" if backend == "ort" else "reference"), threads=threads)

@@ -21,9 +21,14 @@ class TorchSession:
     Args:
         loaded: the network.
         form: ``"reference"`` (as published) or ``"fast"`` (the exact form that is exported).
+        threads: threads of PyTorch in this process; ``None`` leaves them as they are.
     """
 
-    def __init__(self, loaded: LoadedModel, *, form: Literal["reference", "fast"] = "reference") -> None:
+    def __init__(
+        self, loaded: LoadedModel, *, form: Literal["reference", "fast"] = "reference", threads: int | None = None
+    ) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
         self._module = loaded.module.eval()
         self._form: Literal["reference", "fast"] = form
 

@@ -126,8 +126,8 @@ def test_too_large_for_the_format(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("number", "kind", "words"),
     [
-        (errno.ENOSPC, OutOfSpace, "the disk or the quota is full"),
-        (errno.EDQUOT, OutOfSpace, "the disk or the quota is full"),
+        (errno.ENOSPC, OutOfSpace, "the disk has no room left"),
+        (errno.EDQUOT, OutOfSpace, "the disk has no room left"),
         (errno.EACCES, OutputError, "no permission"),
         (errno.EROFS, OutputError, "read-only"),
         (errno.EIO, OutputError, "cannot be written"),
@@ -165,7 +165,7 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="a part of the path is a file"):
         write_picture(random_picture(), tmp_path / "file" / "a.png")
     (tmp_path / "folder.png").mkdir()
-    with pytest.raises(OutputError, match="this is a folder"):
+    with pytest.raises(OutputError, match="it is a folder, not a file"):
         write_picture(random_picture(), tmp_path / "folder.png")
     with pytest.raises(OutputError, match="name is too long"):
         write_picture(random_picture(), tmp_path / ("a" * 300 + ".png"))
