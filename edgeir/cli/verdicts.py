@@ -53,8 +53,8 @@ def parity_table(rows: Sequence[Parity]) -> Table:
         ]
         note = (
             "Against PyTorch eager in FP32, given the neighbours that the graph chose; overlap: smallest Jaccard of "
-            "the two choices; free: fidelity when PyTorch chooses for itself. The choice is discontinuous: PyTorch in "
-            "FP32 and in FP64 do not agree on it either. Nothing is clipped."
+            "the two choices, ties within rounding aside; free: fidelity when PyTorch chooses for itself. The choice "
+            "is discontinuous: PyTorch in FP32 and in FP64 do not agree on it either. Nothing is clipped."
         )
     return Table("Parity with PyTorch on a real picture", columns, tuple(cells), note)
 

@@ -27,10 +27,11 @@ class Gates:
 
 
 # FP32: a faithful export differs by rounding only, about 1e-6 on [0, 1]. FP16: at a reference of 32.7 dB, 55 dB of
-# fidelity costs 0.026 dB if the two errors are independent.
+# fidelity costs 0.026 dB if the two errors are independent. Key graphs: a norm layer in front of one amplifies rounding
+# where the picture is flat (0.9986 was seen between two FP32 runtimes on an untrained micro network).
 GATES = {
     Precision.FP32: Gates(
-        fidelity_db=90.0, max_abs=1e-4, mean_drift_db=0.001, worst_drift_db=0.005, key_graph_overlap=0.999
+        fidelity_db=90.0, max_abs=1e-4, mean_drift_db=0.001, worst_drift_db=0.005, key_graph_overlap=0.99
     ),
     Precision.FP16: Gates(
         fidelity_db=55.0, max_abs=None, mean_drift_db=0.02, worst_drift_db=0.10, key_graph_overlap=0.98

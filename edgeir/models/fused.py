@@ -23,22 +23,28 @@ from edgeir.ops import table
 
 _NORMALIZE_EPS = 1e-12  # torch.nn.functional.normalize
 
+# Similarities closer than this to the limit, relative to the product of the norms, are ties: float32 sums of some dozen
+# products differ by about 1e-6 between runtimes, and so do the tokens after a few stages.
+TIE = 1e-5
+
 
 class GivenKeyGraphs:
     """Key graphs that another runtime chose, to be used in place of a network's own; see `given_key_graphs`.
 
     Attributes:
-        overlaps: Jaccard overlap of each own graph with the given one, in the order they were needed.
+        overlaps: Jaccard overlap of each own graph with the given one, in the order they were needed. Neighbours whose
+            similarity is within rounding of the limit count as agreed: either choice is right.
     """
 
     def __init__(self, graphs: Sequence[Tensor]) -> None:
         self._graphs = list(graphs)
         self.overlaps: list[float] = []
 
-    def replace(self, own: Tensor) -> Tensor:
-        """The next given graph, after comparing it with ``own``."""
+    def replace(self, own: Tensor, tied: Tensor) -> Tensor:
+        """The next given graph, after comparing it with ``own`` where it is not ``tied``; all ``(windows, n, n)``."""
         given = self._graphs[len(self.overlaps)]
-        self.overlaps.append(float((own & given).sum() / (own | given).sum()))
+        settled = torch.where(tied, own, given)
+        self.overlaps.append(float((own & settled).sum() / (own | settled).sum()))
         return given
 
 
@@ -169,10 +175,18 @@ def key_graph(tokens: Tensor, k: int) -> Tensor:
             version=table.VERSION,
         )
     # Any vector may be subtracted from all keys: a row's products move together. The mean keeps rounding out of them.
-    similarity = tokens @ (tokens - tokens.mean(dim=1, keepdim=True)).transpose(-2, -1)
-    keep = similarity >= similarity.topk(k, dim=-1).values[..., -1:]
+    centred = tokens - tokens.mean(dim=1, keepdim=True)
+    similarity = tokens @ centred.transpose(-2, -1)
+    limit = similarity.topk(k, dim=-1).values[..., -1:]
+    keep = similarity >= limit
     given = _given.get()
-    return keep if given is None else given.replace(keep)
+    if given is None:
+        return keep
+    largest = (
+        torch.linalg.vector_norm(tokens, dim=-1, keepdim=True)
+        * torch.linalg.vector_norm(centred, dim=-1).amax(dim=-1)[:, None, None]
+    )
+    return given.replace(keep, (similarity - limit).abs() <= TIE * largest)
 
 
 def key_graph_attention(query: Tensor, key: Tensor, value: Tensor, keep: Tensor, bias: Tensor, scale: Tensor) -> Tensor:
