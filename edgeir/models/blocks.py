@@ -133,6 +133,11 @@ class TransformerBlock(nn.Module):
         self.norm2 = LayerNorm(channels, bias=norm_bias)
         self.ffn = GDFN(channels, ffn_ratio, pre_gelu=ffn_pre_gelu)
 
+    @property
+    def residual_outputs(self) -> tuple[nn.Conv2d, nn.Conv2d]:
+        """The convolutions whose results are added to the residual stream; their initial weights shrink with depth."""
+        return self.attn.project_out, self.ffn.project_out
+
     def forward(self, x: Tensor) -> Tensor:
         x = x + self.attn(self.norm1(x))
         out: Tensor = x + self.ffn(self.norm2(x))

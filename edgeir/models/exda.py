@@ -109,6 +109,11 @@ class ExDABlock(nn.Module):
         self.norm2 = LayerNorm(channels, bias=config.norm_bias)
         self.ffn = GDFN(channels, config.ffn_ratio, pre_gelu=config.ffn_pre_gelu)
 
+    @property
+    def residual_outputs(self) -> tuple[nn.Conv2d, nn.Conv2d]:
+        """The convolutions whose results are added to the residual stream; their initial weights shrink with depth."""
+        return self.attn.project_out, self.ffn.project_out
+
     def forward(self, x: Tensor) -> Tensor:
         if self.block_style == "restormer":
             x = x + self.attn(self.norm1(x))

@@ -51,8 +51,10 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
     """Fill every parameter from ``generator`` in the order of ``network.modules()``; the global RNG is not touched.
 
     Convolutions and linear layers get PyTorch's default (Kaiming uniform with a = sqrt(5): bound 1/sqrt(fan_in)),
-    layer norms ones and zeros. A module that owns parameters of another kind has a method
-    ``initialise_own(generator)``, which also has the last word on its children (zero-initialised layers).
+    layer norms ones and zeros. What a block adds to the residual stream (its ``residual_outputs``) is then divided by
+    the square root of the number of such branches (Radford et al. 2019, section 2.3): without it the stream grows with
+    depth, and an untrained network magnifies rounding like chaos. A module that owns parameters of another kind has a
+    method ``initialise_own(generator)``, which also has the last word on its children (zero-initialised layers).
     Only uniform draws are used: they are bit-identical whatever the number of threads and the vector unit.
 
     Raises:
@@ -70,6 +72,10 @@ def initialise(network: nn.Module, generator: torch.Generator) -> None:
             nn.init.zeros_(module.bias)
         elif not hasattr(module, "initialise_own") and next(module.parameters(recurse=False), None) is not None:
             raise TypeError(f"{type(module).__name__} owns parameters and has no initialise_own(generator)")
+    branches = [layer for module in modules for layer in getattr(module, "residual_outputs", ())]
+    with torch.no_grad():
+        for layer in branches:
+            layer.weight.mul_(len(branches) ** -0.5)
     for module in modules:
         own = getattr(module, "initialise_own", None)
         if own is not None:

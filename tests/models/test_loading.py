@@ -17,7 +17,7 @@ from edgeir.models.digest import weights_digest
 from edgeir.models.loading import load_named, reconfigure
 from edgeir.models.network import initialise
 
-CEA_TINY_SEED_0 = "9e767179e59163cc555ff4fee993090e6e98c08e8679e9046f17bcd936013e59"
+CEA_TINY_SEED_0 = "f7d941b0c28692f006d28da9f24eb951b3ed4934f49af0de3a9d6014141cf35d"
 KGT_TINY_SEED_0 = "7a284d88f2f6c04ce995993ca8cd37c36717a27af2e7e4ed574698d2c6645b75"
 PROMPTLESS = {"blocks": [1, 1, 1, 1], "refine": 0, "dim": 8}
 
