@@ -52,7 +52,7 @@ def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphIn
     rows = []
     for name, path in graphs.items():  # one session at a time: each keeps its working memory for itself
         model, chosen = expose_key_graphs(path)
-        session = OrtSession(rounded(model))
+        session = OrtSession(rounded(model), arena=False)
         for size, batch in pictures.items():
             outputs = session.run_all(batch)
             choice = [outputs[key].astype(bool) for key in chosen]
@@ -75,7 +75,7 @@ def _batch_of(picture: Pixels, batch: int) -> Pixels:
 
 def rounding_session(path: Path) -> OrtSession:
     """A session for measuring: every FP16 result is rounded, which ONNX Runtime by itself leaves out on a CPU."""
-    return OrtSession(rounded(path.read_bytes()))
+    return OrtSession(rounded(path.read_bytes()), arena=False)
 
 
 def parity_sizes(graph: GraphInput) -> list[tuple[int, int]]:

@@ -22,13 +22,14 @@ class OrtSession:
     Args:
         model: an ONNX file that edgeir wrote, or its bytes.
         threads: threads within an operator; ``None`` lets ONNX Runtime decide.
+        arena: keep working memory for the next run; without it every buffer is given back as soon as it is read.
 
     Raises:
         MissingDependency: onnxruntime is not installed.
         GraphError: ONNX Runtime refuses the file.
     """
 
-    def __init__(self, model: Path | bytes, *, threads: int | None = None) -> None:
+    def __init__(self, model: Path | bytes, *, threads: int | None = None, arena: bool = True) -> None:
         try:
             import onnxruntime as ort
         except ImportError as error:
@@ -36,6 +37,7 @@ class OrtSession:
         self._version = str(ort.__version__)  # the distribution is called otherwise on a Jetson
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors only: notes on constant folding of FP16 nodes say nothing to a user
+        options.enable_cpu_mem_arena = arena
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
