@@ -72,10 +72,7 @@ def unit_rows(rows: Tensor) -> Tensor:
 
     For float32 and float64; the ONNX bodies take the same norm in float32 whatever the type of the rows.
     """
-    length = rows.shape[-1]
-    mean_square = rows.square().mean(dim=-1, keepdim=True)
-    inverse_norm: Tensor = torch.rsqrt(mean_square.clamp_min(_NORMALIZE_EPS**2 / length)) * length**-0.5
-    return rows * inverse_norm
+    return rows * _inverse_norm(rows.square().mean(dim=-1, keepdim=True), rows.shape[-1])
 
 
 def unit_maps(maps: Tensor) -> Tensor:
@@ -84,10 +81,14 @@ def unit_maps(maps: Tensor) -> Tensor:
     The mean of squares is taken along rows first and then over rows: runtimes that sum one element after the other lose
     2e-4 of the norm of a 1024x1024 map otherwise, and 1e-7 this way.
     """
-    positions = maps.shape[-2] * maps.shape[-1]
     mean_square = maps.square().mean(dim=-1, keepdim=True).mean(dim=-2, keepdim=True)
-    inverse_norm: Tensor = torch.rsqrt(mean_square.clamp_min(_NORMALIZE_EPS**2 / positions)) * positions**-0.5
-    return maps * inverse_norm
+    return maps * _inverse_norm(mean_square, maps.shape[-2] * maps.shape[-1])
+
+
+def _inverse_norm(mean_square: Tensor, length: int) -> Tensor:
+    """``1 / max(norm, 1e-12)`` of rows of ``length`` elements, from the mean of their squares."""
+    inverse: Tensor = torch.rsqrt(mean_square.clamp_min(_NORMALIZE_EPS**2 / length)) * length**-0.5
+    return inverse
 
 
 def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, heads: int) -> Tensor:
