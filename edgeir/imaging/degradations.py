@@ -166,6 +166,18 @@ class Jpeg:
         return compression.jpeg(image, quality=self.quality)
 
 
+# What recipes and condition files call them.
+KINDS: dict[str, type[Degradation]] = {
+    "gaussian-noise": GaussianNoise,
+    "low-light": LowLight,
+    "rain": Rain,
+    "haze": Haze,
+    "gaussian-blur": GaussianBlur,
+    "motion-blur": MotionBlur,
+    "jpeg": Jpeg,
+}
+
+
 def _require(where: str, name: str, value: float, low: float, high: float) -> None:
     """Raise ``UsageError`` unless ``low <= value <= high`` (``high`` may be infinite, ``value`` may not)."""
     if not (low <= value <= high and math.isfinite(value)):
