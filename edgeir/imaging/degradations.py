@@ -166,6 +166,129 @@ class Jpeg:
         return compression.jpeg(image, quality=self.quality)
 
 
+@dataclass(frozen=True, slots=True)
+class PoissonNoise:
+    """`noise.poisson_noise`."""
+
+    full_well_electrons: float
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        _require("poisson noise", "full_well_electrons", self.full_well_electrons, 1, 1e9)
+
+    def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """Count photons."""
+        return noise.poisson_noise(image, rng, full_well_electrons=self.full_well_electrons, clip=self.clip)
+
+
+@dataclass(frozen=True, slots=True)
+class SpeckleNoise:
+    """`noise.speckle_noise`."""
+
+    sigma_8bit: float
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        _require("speckle noise", "sigma_8bit", self.sigma_8bit, 0, math.inf)
+
+    def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """Add the noise, in proportion to the light."""
+        return noise.speckle_noise(image, rng, sigma_8bit=self.sigma_8bit, clip=self.clip)
+
+
+@dataclass(frozen=True, slots=True)
+class CorrelatedNoise:
+    """`noise.correlated_noise`."""
+
+    sigma_8bit: float
+    correlation_px: float
+    channel_correlation: float = 0.0
+    clip: bool = False
+
+    def __post_init__(self) -> None:
+        _require("correlated noise", "sigma_8bit", self.sigma_8bit, 0, math.inf)
+        _require("correlated noise", "correlation_px", self.correlation_px, 0, 64)
+        _require("correlated noise", "channel_correlation", self.channel_correlation, 0, 1)
+
+    def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """Add the blotches."""
+        return noise.correlated_noise(
+            image,
+            rng,
+            sigma_8bit=self.sigma_8bit,
+            correlation_px=self.correlation_px,
+            channel_correlation=self.channel_correlation,
+            clip=self.clip,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Snow:
+    """`weather.snow`."""
+
+    density: float
+    size_px: float
+    motion_px: float
+    angle_deg: float
+    opacity: float
+
+    def __post_init__(self) -> None:
+        _require("snow", "density", self.density, 0, 1)
+        _require("snow", "size_px", self.size_px, 0, 64)
+        _require("snow", "motion_px", self.motion_px, 0, 256)
+        _require("snow", "angle_deg", self.angle_deg, -360, 360)
+        _require("snow", "opacity", self.opacity, 0, 1)
+
+    def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """Let it snow."""
+        return weather.snow(
+            image,
+            rng,
+            density=self.density,
+            size_px=self.size_px,
+            motion_px=self.motion_px,
+            angle_deg=self.angle_deg,
+            opacity=self.opacity,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DefocusBlur:
+    """`blur.defocus_blur`."""
+
+    radius_px: float
+
+    def __post_init__(self) -> None:
+        _require("defocus blur", "radius_px", self.radius_px, 0, 256)
+
+    def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """Turn the lens out of focus; draws no random number."""
+        return blur.defocus_blur(image, radius_px=self.radius_px)
+
+
+@dataclass(frozen=True, slots=True)
+class AnisotropicBlur:
+    """`blur.anisotropic_gaussian_blur`; a sigma below 0.2 px would fall between the pixels at most angles."""
+
+    sigma_along_px: float
+    sigma_across_px: float
+    angle_deg: float
+
+    def __post_init__(self) -> None:
+        _require("anisotropic blur", "sigma_along_px", self.sigma_along_px, 0.2, 64)
+        _require("anisotropic blur", "sigma_across_px", self.sigma_across_px, 0.2, 64)
+        _require("anisotropic blur", "angle_deg", self.angle_deg, -360, 360)
+
+    def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """Blur more along one direction than across it; draws no random number."""
+        return blur.anisotropic_gaussian_blur(
+            image,
+            sigma_along_px=self.sigma_along_px,
+            sigma_across_px=self.sigma_across_px,
+            angle_deg=self.angle_deg,
+        )
+
+
 # What recipes and condition files call them.
 KINDS: dict[str, type[Degradation]] = {
     "gaussian-noise": GaussianNoise,
@@ -175,6 +298,12 @@ KINDS: dict[str, type[Degradation]] = {
     "gaussian-blur": GaussianBlur,
     "motion-blur": MotionBlur,
     "jpeg": Jpeg,
+    "poisson-noise": PoissonNoise,
+    "speckle-noise": SpeckleNoise,
+    "correlated-noise": CorrelatedNoise,
+    "snow": Snow,
+    "defocus-blur": DefocusBlur,
+    "anisotropic-blur": AnisotropicBlur,
 }
 
 

@@ -1,13 +1,17 @@
-"""Rain and haze."""
+"""Rain, snow and haze."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from edgeir.imaging.blur import motion_kernel
+from edgeir.imaging.blur import disc_coverage, filter_inside, gaussian_kernel, motion_kernel
 from edgeir.imaging.colour import Pixels
 
 _DIMMEST_STREAK = 0.5  # streaks differ in brightness between this and 1
+_DIMMEST_FLAKE = 0.6
+_FLAKE_SIZES = (1.0, 0.65, 0.42, 0.27)  # of the largest: from near to far
+_FLAKE_SOFTNESS = 0.15  # sigma of a flake's edge, in diameters
+_FLUTTER_DEG = 20.0  # flakes of one size fall at an angle that is off by at most this
 _HAZE_WAVES = 3
 _HAZE_WAVE_SHARE = 0.15  # each wave bends the ramp by at most this before it is stretched to [0, 1]
 _HAZE_CYCLES = 1.5  # most cycles of a wave across the picture: depth is smooth
@@ -59,6 +63,102 @@ def rain(
     """
     height, width = clean.shape[:2]
     mask = rain_mask(height, width, rng, density=density, length_px=length_px, angle_deg=angle_deg)
+    return clean + np.float32(opacity) * mask[..., None] * (np.float32(1) - clean)
+
+
+def flake_kernel(size_px: float, motion_px: float, angle_deg: float) -> Pixels:
+    """How much of each pixel one flake covers while the shutter is open: a disc, softened and moved along a line.
+
+    Args:
+        size_px: diameter of the flake, in pixels.
+        motion_px: how far it moves, in pixels; at most 1 is no motion.
+        angle_deg: direction of the motion, 0 is horizontal, 90 vertical.
+
+    Returns:
+        Odd square, ``float32`` in [0, 1]; its sum is the area of the flake, in pixels.
+    """
+    edge = gaussian_kernel(_FLAKE_SOFTNESS * size_px)
+    kernel = disc_coverage(size_px / 2)
+    for smear in (edge[:, None], edge[None, :], motion_kernel(motion_px, angle_deg)):
+        reach_y, reach_x = smear.shape[0] - 1, smear.shape[1] - 1
+        kernel = filter_inside(np.pad(kernel, ((reach_y, reach_y), (reach_x, reach_x))), smear)
+    return kernel
+
+
+def snow_mask(
+    height: int,
+    width: int,
+    rng: np.random.Generator,
+    *,
+    density: float,
+    size_px: float,
+    motion_px: float,
+    angle_deg: float,
+) -> Pixels:
+    """How much of each pixel snow covers: flakes of four sizes, from near and large to far and small.
+
+    All sizes cover the same share of the picture, so the small are many; near flakes move farther than far ones, in
+    proportion to their size. Each size flutters: its direction is off by a random angle.
+
+    Args:
+        height: H in pixels.
+        width: W in pixels.
+        rng: draws, for each of four sizes, an angle, a uniform float32 per pixel of the picture grown by the flake,
+            and a uniform number per flake.
+        density: flakes per pixel, in [0, 1].
+        size_px: diameter of the largest flakes, in pixels.
+        motion_px: how far the largest move while the shutter is open, in pixels.
+        angle_deg: lean of their fall against the vertical; positive leans to the right at the top.
+
+    Returns:
+        ``(H, W) float32`` in [0, 1]; flakes lie across the edges too.
+    """
+    shares = np.array([size**-2 for size in _FLAKE_SIZES])
+    shares *= density / shares.sum()
+    mask = np.zeros((height, width), dtype=np.float32)
+    for size, share in zip(_FLAKE_SIZES, shares, strict=True):
+        lean = angle_deg + rng.uniform(-_FLUTTER_DEG, _FLUTTER_DEG)
+        kernel = flake_kernel(size * size_px, size * motion_px, 90.0 - lean)
+        side = kernel.shape[0]
+        middles = rng.random((height + side - 1, width + side - 1), dtype=np.float32) < share
+        rows, columns = np.nonzero(middles)
+        brightness = rng.uniform(_DIMMEST_FLAKE, 1.0, rows.size).astype(np.float32)
+        layer = np.zeros((height + 2 * (side - 1), width + 2 * (side - 1)), dtype=np.float32)
+        for row, column in np.argwhere(kernel):  # few flakes: to stamp them is quicker than to filter all pixels
+            layer[rows + row, columns + column] += kernel[row, column] * brightness
+        mask += layer[side - 1 : side - 1 + height, side - 1 : side - 1 + width]
+    return np.minimum(mask, np.float32(1))
+
+
+def snow(
+    clean: Pixels,
+    rng: np.random.Generator,
+    *,
+    density: float,
+    size_px: float,
+    motion_px: float,
+    angle_deg: float,
+    opacity: float,
+) -> Pixels:
+    """White flakes before the scene: ``I = J + opacity * mask * (1 - J)``.
+
+    Source: the composition of Liu, Jaw, Huang, Hwang, "DesnowNet: Context-Aware Deep Network for Snow Removal",
+    IEEE Transactions on Image Processing 2018, section III; the flakes are `snow_mask`'s.
+
+    Args:
+        clean: ``(H, W, 3) float32`` in [0, 1].
+        rng: see `snow_mask`.
+        density: flakes per pixel, in [0, 1].
+        size_px: diameter of the largest flakes, in pixels.
+        motion_px: how far the largest move while the shutter is open, in pixels.
+        angle_deg: lean of their fall against the vertical.
+        opacity: how much of what is behind a full flake is lost, in [0, 1].
+
+    Returns:
+        ``(H, W, 3) float32`` in [0, 1], nowhere darker than ``clean``.
+    """
+    height, width = clean.shape[:2]
+    mask = snow_mask(height, width, rng, density=density, size_px=size_px, motion_px=motion_px, angle_deg=angle_deg)
     return clean + np.float32(opacity) * mask[..., None] * (np.float32(1) - clean)
 
 
