@@ -11,6 +11,8 @@ padding            to a size the network accepts, and back
 tiling, blending   a large picture in tiles of one size, joined without seams
 metrics, ssim      how far two pictures are apart
 degradations       what training and validation do to a clean picture (noise, weather, blur, compression)
+resampling         any size from any size: bicubic, bilinear, by area
+shuffles           random sequences of degradations: BSRGAN's and Real-ESRGAN's
 conditions         the fixed validation conditions, seeded by name
 measuring          the fixed measuring pictures, checked by hash
 =================  =========================================================================

@@ -17,9 +17,10 @@ from typing import Protocol
 
 import numpy as np
 
-from edgeir.errors import UsageError
-from edgeir.imaging import blur, compression, noise, weather
+from edgeir.imaging import blur, compression, noise, resampling, weather
 from edgeir.imaging.colour import Pixels
+from edgeir.imaging.ranges import require
+from edgeir.imaging.shuffles import BsrganShuffle, RealEsrganShuffle
 
 
 class Degradation(Protocol):
@@ -45,7 +46,7 @@ class GaussianNoise:
     clip: bool = False
 
     def __post_init__(self) -> None:
-        _require("noise", "sigma_8bit", self.sigma_8bit, 0, math.inf)
+        require("noise", "sigma_8bit", self.sigma_8bit, 0, math.inf)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Add the noise."""
@@ -63,10 +64,10 @@ class LowLight:
     clip: bool = False
 
     def __post_init__(self) -> None:
-        _require("low light", "gain", self.gain, 0, 1)
-        _require("low light", "gamma", self.gamma, 1e-3, math.inf)
-        _require("low light", "full_well_electrons", self.full_well_electrons, 1, 1e9)
-        _require("low light", "read_sigma_8bit", self.read_sigma_8bit, 0, math.inf)
+        require("low light", "gain", self.gain, 0, 1)
+        require("low light", "gamma", self.gamma, 1e-3, math.inf)
+        require("low light", "full_well_electrons", self.full_well_electrons, 1, 1e9)
+        require("low light", "read_sigma_8bit", self.read_sigma_8bit, 0, math.inf)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Take the picture again, in the dark."""
@@ -91,9 +92,9 @@ class Rain:
     opacity: float
 
     def __post_init__(self) -> None:
-        _require("rain", "density", self.density, 0, 1)
-        _require("rain", "length_px", self.length_px, 0, 4096)
-        _require("rain", "opacity", self.opacity, 0, 1)
+        require("rain", "density", self.density, 0, 1)
+        require("rain", "length_px", self.length_px, 0, 4096)
+        require("rain", "opacity", self.opacity, 0, 1)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Let it rain."""
@@ -115,8 +116,8 @@ class Haze:
     airlight: float
 
     def __post_init__(self) -> None:
-        _require("haze", "beta", self.beta, 0, math.inf)
-        _require("haze", "airlight", self.airlight, 0, 1)
+        require("haze", "beta", self.beta, 0, math.inf)
+        require("haze", "airlight", self.airlight, 0, 1)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Put haze between the camera and the scene."""
@@ -130,7 +131,7 @@ class GaussianBlur:
     sigma_px: float
 
     def __post_init__(self) -> None:
-        _require("blur", "sigma_px", self.sigma_px, 0, 1024)
+        require("blur", "sigma_px", self.sigma_px, 0, 1024)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Put the picture out of focus; draws no random number."""
@@ -145,7 +146,7 @@ class MotionBlur:
     angle_deg: float
 
     def __post_init__(self) -> None:
-        _require("motion blur", "length_px", self.length_px, 0, 4096)
+        require("motion blur", "length_px", self.length_px, 0, 4096)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Shake the camera; draws no random number."""
@@ -159,7 +160,7 @@ class Jpeg:
     quality: int
 
     def __post_init__(self) -> None:
-        _require("jpeg", "quality", self.quality, 1, 95)
+        require("jpeg", "quality", self.quality, 1, 95)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Code and decode; draws no random number."""
@@ -174,7 +175,7 @@ class PoissonNoise:
     clip: bool = False
 
     def __post_init__(self) -> None:
-        _require("poisson noise", "full_well_electrons", self.full_well_electrons, 1, 1e9)
+        require("poisson noise", "full_well_electrons", self.full_well_electrons, 1, 1e9)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Count photons."""
@@ -189,7 +190,7 @@ class SpeckleNoise:
     clip: bool = False
 
     def __post_init__(self) -> None:
-        _require("speckle noise", "sigma_8bit", self.sigma_8bit, 0, math.inf)
+        require("speckle noise", "sigma_8bit", self.sigma_8bit, 0, math.inf)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Add the noise, in proportion to the light."""
@@ -206,9 +207,9 @@ class CorrelatedNoise:
     clip: bool = False
 
     def __post_init__(self) -> None:
-        _require("correlated noise", "sigma_8bit", self.sigma_8bit, 0, math.inf)
-        _require("correlated noise", "correlation_px", self.correlation_px, 0, 64)
-        _require("correlated noise", "channel_correlation", self.channel_correlation, 0, 1)
+        require("correlated noise", "sigma_8bit", self.sigma_8bit, 0, math.inf)
+        require("correlated noise", "correlation_px", self.correlation_px, 0, 64)
+        require("correlated noise", "channel_correlation", self.channel_correlation, 0, 1)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Add the blotches."""
@@ -233,11 +234,11 @@ class Snow:
     opacity: float
 
     def __post_init__(self) -> None:
-        _require("snow", "density", self.density, 0, 1)
-        _require("snow", "size_px", self.size_px, 0, 64)
-        _require("snow", "motion_px", self.motion_px, 0, 256)
-        _require("snow", "angle_deg", self.angle_deg, -360, 360)
-        _require("snow", "opacity", self.opacity, 0, 1)
+        require("snow", "density", self.density, 0, 1)
+        require("snow", "size_px", self.size_px, 0, 64)
+        require("snow", "motion_px", self.motion_px, 0, 256)
+        require("snow", "angle_deg", self.angle_deg, -360, 360)
+        require("snow", "opacity", self.opacity, 0, 1)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Let it snow."""
@@ -259,7 +260,7 @@ class DefocusBlur:
     radius_px: float
 
     def __post_init__(self) -> None:
-        _require("defocus blur", "radius_px", self.radius_px, 0, 256)
+        require("defocus blur", "radius_px", self.radius_px, 0, 256)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Turn the lens out of focus; draws no random number."""
@@ -275,9 +276,9 @@ class AnisotropicBlur:
     angle_deg: float
 
     def __post_init__(self) -> None:
-        _require("anisotropic blur", "sigma_along_px", self.sigma_along_px, 0.2, 64)
-        _require("anisotropic blur", "sigma_across_px", self.sigma_across_px, 0.2, 64)
-        _require("anisotropic blur", "angle_deg", self.angle_deg, -360, 360)
+        require("anisotropic blur", "sigma_along_px", self.sigma_along_px, 0.2, 64)
+        require("anisotropic blur", "sigma_across_px", self.sigma_across_px, 0.2, 64)
+        require("anisotropic blur", "angle_deg", self.angle_deg, -360, 360)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Blur more along one direction than across it; draws no random number."""
@@ -287,6 +288,20 @@ class AnisotropicBlur:
             sigma_across_px=self.sigma_across_px,
             angle_deg=self.angle_deg,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Downsample:
+    """`resampling.low_resolution`."""
+
+    scale: float
+
+    def __post_init__(self) -> None:
+        require("downsample", "scale", self.scale, 1, 64)
+
+    def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
+        """Shrink and enlarge again; draws no random number."""
+        return resampling.low_resolution(image, scale=self.scale)
 
 
 # What recipes and condition files call them.
@@ -304,10 +319,7 @@ KINDS: dict[str, type[Degradation]] = {
     "snow": Snow,
     "defocus-blur": DefocusBlur,
     "anisotropic-blur": AnisotropicBlur,
+    "downsample": Downsample,
+    "bsrgan-shuffle": BsrganShuffle,
+    "real-esrgan-shuffle": RealEsrganShuffle,
 }
-
-
-def _require(where: str, name: str, value: float, low: float, high: float) -> None:
-    """Raise ``UsageError`` unless ``low <= value <= high`` (``high`` may be infinite, ``value`` may not)."""
-    if not (low <= value <= high and math.isfinite(value)):
-        raise UsageError(f"{name} is out of range", where=where, expected=f"{low:g} to {high:g}", got=f"{value:g}")

@@ -86,7 +86,7 @@ def speckle_noise(clean: Pixels, rng: np.random.Generator, *, sigma_8bit: float,
 
     The mean over the noise is ``clean``, its standard deviation ``clean * sigma_8bit / 255``. Source: the usual
     model of coherent imaging with many looks (Lee, "Digital Image Enhancement and Noise Filtering by Use of Local
-    Statistics", PAMI 1980, section IV).
+    Statistics", PAMI 1980).
 
     Args:
         clean: ``(H, W, 3) float32`` in [0, 1].
