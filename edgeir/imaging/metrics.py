@@ -1,7 +1,14 @@
 """How far two pictures are apart: PSNR, fidelity, brightness, and the overlap of two masks.
 
-Every function takes two arrays of one shape and computes in float64. Two conventions of PSNR are in use in the
-literature and both are here under names that say which; they differ by up to 0.1 dB, so never mix them in a table.
+Every function takes two arrays of one shape and computes in float64. Two conventions are in use in the literature and
+both are here under names that say which; their PSNR differs by up to 0.1 dB on RGB, so never mix them in a table.
+
+| convention                            | pixels                   | PSNR           | SSIM              |
+|---------------------------------------|--------------------------|----------------|-------------------|
+| all-in-one restoration (PromptIR)     | float, clipped           | `psnr_float`   | `ssim_float`      |
+| denoising, super-resolution (KAIR)    | 8-bit, minus border      | `psnr_uint8`   | `ssim_gaussian`   |
+| super-resolution on brightness (KAIR) | Y of 8-bit, minus border | `psnr_uint8_y` | `ssim_gaussian_y` |
+
 Structural similarity is in `edgeir.imaging.ssim` and re-exported here.
 """
 
@@ -14,18 +21,21 @@ from numpy.typing import NDArray
 
 from edgeir.errors import UsageError
 from edgeir.imaging.colour import Pixels, luma, to_uint8
-from edgeir.imaging.ssim import ssim_float, ssim_gaussian
+from edgeir.imaging.ssim import luma_studio, ssim_float, ssim_gaussian, ssim_gaussian_y, without_border
 
 __all__ = [
     "brightness_shift_8bit",
     "fidelity_db",
     "jaccard",
     "luma",
+    "luma_studio",
     "max_abs",
     "psnr_float",
     "psnr_uint8",
+    "psnr_uint8_y",
     "ssim_float",
     "ssim_gaussian",
+    "ssim_gaussian_y",
 ]
 
 
@@ -58,17 +68,28 @@ def psnr_uint8(output: Pixels, truth: Pixels, border_px: int = 0) -> float:
         UsageError: the shapes differ, or the border leaves nothing.
     """
     _require_same_shape(output, truth)
-    height, width = truth.shape[:2]
-    if border_px < 0 or 2 * border_px >= min(height, width):
-        raise UsageError(
-            "the border leaves nothing to measure",
-            expected=f"0 <= border < {min(height, width) / 2:g} pixels",
-            got=str(border_px),
-        )
+    inner, inner_truth = without_border(output, border_px), without_border(truth, border_px)
     if not _finite(output, truth):
         return -math.inf
-    inner = (slice(border_px, height - border_px), slice(border_px, width - border_px))
-    return _psnr_db(_mean_square(to_uint8(output[inner]), to_uint8(truth[inner])), peak=255.0)
+    return _psnr_db(_mean_square(to_uint8(inner), to_uint8(inner_truth)), peak=255.0)
+
+
+def psnr_uint8_y(output: Pixels, truth: Pixels, border_px: int = 0) -> float:
+    """`psnr_uint8` of the Y channel of RGB pictures, `luma_studio` of both after rounding to 8 bits; peak 255.
+
+    The super-resolution papers report this (source: KAIR ``main_test_swinir.py``; the border is the scale by custom).
+
+    Returns:
+        dB; ``inf`` if equal after rounding, ``-inf`` if a value is not a finite number.
+
+    Raises:
+        UsageError: the shapes differ or are not RGB's, or the border leaves nothing.
+    """
+    _require_same_shape(output, truth)
+    inner, inner_truth = without_border(output, border_px), without_border(truth, border_px)
+    if not _finite(output, truth):
+        return -math.inf
+    return _psnr_db(_mean_square(luma_studio(to_uint8(inner)), luma_studio(to_uint8(inner_truth))), peak=255.0)
 
 
 def fidelity_db(output: Pixels, reference: Pixels) -> float:

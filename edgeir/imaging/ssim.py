@@ -43,14 +43,16 @@ def ssim_float(output: Pixels, truth: Pixels) -> float:
     )
 
 
-def ssim_gaussian(output: Pixels, truth: Pixels) -> float:
+def ssim_gaussian(output: Pixels, truth: Pixels, border_px: int = 0) -> float:
     """SSIM after rounding both to 8 bits, with a Gaussian window of 11 x 11, sigma 1.5, mean over channels.
 
-    The authors' own settings and those of KAIR (``utils_image.calculate_ssim``); only windows inside the picture.
+    The authors' own settings and those of KAIR (``utils_image.calculate_ssim``); only windows inside the picture, from
+    which ``border_px`` pixels are cut off on every side first.
 
     Args:
-        output: ``(H, W)`` or ``(H, W, C) float32`` in [0, 1], H and W at least 11; clipped.
+        output: ``(H, W)`` or ``(H, W, C) float32`` in [0, 1], H and W at least 11 without the border; clipped.
         truth: the same shape.
+        border_px: pixels to leave out.
 
     Returns:
         SSIM in [-1, 1], 1 if equal.
@@ -58,11 +60,78 @@ def ssim_gaussian(output: Pixels, truth: Pixels) -> float:
     Raises:
         UsageError: the shapes differ, a side is shorter than the window, or a value is not a finite number.
     """
+    return _gaussian_ssim(*_eight_bits(output, truth, border_px))
+
+
+def ssim_gaussian_y(output: Pixels, truth: Pixels, border_px: int = 0) -> float:
+    """`ssim_gaussian` of the Y channel of RGB pictures, `luma_studio` of both after rounding to 8 bits.
+
+    The super-resolution papers report this (source: KAIR ``main_test_swinir.py``).
+
+    Args:
+        output: ``(H, W, 3) float32`` in [0, 1], H and W at least 11 without the border; clipped.
+        truth: the same shape.
+        border_px: pixels to leave out; by custom the scale of the super-resolution.
+
+    Returns:
+        SSIM in [-1, 1], 1 if equal.
+
+    Raises:
+        UsageError: like `ssim_gaussian`, or the pictures are not RGB.
+    """
+    first, second = _eight_bits(output, truth, border_px)
+    return _gaussian_ssim(luma_studio(first), luma_studio(second))
+
+
+def luma_studio(eight: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Y of YCbCr, ITU-R BT.601 studio range: ``16 + (65.481 R + 128.553 G + 24.966 B) / 255``, not rounded.
+
+    219/255 of the full-range `edgeir.imaging.colour.luma`, plus 16: its PSNR is ``20 log10(255/219)`` = 1.32 dB higher.
+
+    Args:
+        eight: ``(H, W, 3) uint8`` RGB.
+
+    Returns:
+        ``(H, W)`` in [16, 235].
+
+    Raises:
+        UsageError: the last axis is not RGB.
+    """
+    if eight.ndim != 3 or eight.shape[2] != 3:
+        raise UsageError("the Y channel needs an RGB picture", expected="shape (H, W, 3)", got=str(eight.shape))
+    return 16.0 + np.asarray(eight, np.float64) @ np.array([65.481, 128.553, 24.966]) / 255.0
+
+
+def without_border(pixels: Pixels, border_px: int) -> Pixels:
+    """The picture without ``border_px`` pixels on every side.
+
+    Raises:
+        UsageError: the border is negative or leaves nothing.
+    """
+    height, width = pixels.shape[:2]
+    if border_px < 0 or 2 * border_px >= min(height, width):
+        raise UsageError(
+            "the border leaves nothing to measure",
+            expected=f"0 <= border < {min(height, width) / 2:g} pixels",
+            got=str(border_px),
+        )
+    return pixels[border_px : height - border_px, border_px : width - border_px]
+
+
+def _eight_bits(output: Pixels, truth: Pixels, border_px: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Both pictures rounded to 8 bits, without the border."""
     if not (np.isfinite(output).all() and np.isfinite(truth).all()):
         raise UsageError("a picture holds values that are not finite numbers and have no 8-bit form")
+    if border_px:
+        output, truth = without_border(output, border_px), without_border(truth, border_px)
+    return to_uint8(output), to_uint8(truth)
+
+
+def _gaussian_ssim(output: NDArray[np.generic], truth: NDArray[np.generic]) -> float:
+    """SSIM of pictures with values in [0, 255] under the Gaussian window."""
     offsets = np.arange(GAUSSIAN_PX) - GAUSSIAN_PX // 2
     taps = np.exp(-0.5 * (offsets / GAUSSIAN_SIGMA_PX) ** 2)
-    return _mean_ssim(to_uint8(output), to_uint8(truth), taps / taps.sum(), peak=255.0, variance_factor=1.0)
+    return _mean_ssim(output, truth, taps / taps.sum(), peak=255.0, variance_factor=1.0)
 
 
 def _mean_ssim(
