@@ -113,7 +113,7 @@ def correlated_noise(
     """Gaussian noise in blotches, as demosaicking, scaling and denoising leave it.
 
     White noise, filtered with a Gaussian of ``correlation_px / sqrt(2)`` and scaled to its old strength: two places
-    ``d`` pixels apart correlate by ``exp(-d**2 / (2 * correlation_px**2))`` (to 0.01 from 1 px on; the sampled filter
+    ``d`` pixels apart correlate by ``exp(-d**2 / (2 * correlation_px**2))`` (to 0.02 from 1 px on; the sampled filter
     of a smaller one reaches less far, and 0 is white noise). Any two channels of a pixel correlate by
     ``channel_correlation``. The noise is drawn beyond the edges too, so it is as strong there as in the middle.
     Source: Wiener-Khinchin; a Gaussian filter correlated with itself is a Gaussian sqrt(2) times as wide.

@@ -27,6 +27,16 @@ STEPS = (
     d.GaussianBlur(1.1),
     d.MotionBlur(7, 30),
     d.Jpeg(30),
+    d.PoissonNoise(60, clip=True),
+    d.SpeckleNoise(60, clip=True),
+    d.CorrelatedNoise(30, 1.5, 0.4, clip=True),
+    d.Snow(0.02, 5, 4, -15, 0.9),
+    d.DefocusBlur(1.2),
+    d.DefocusBlur(9.5),
+    d.AnisotropicBlur(2.5, 0.6, 30),
+    d.Downsample(2.5),
+    d.BsrganShuffle(),
+    d.RealEsrganShuffle(2),
 )
 
 
@@ -153,7 +163,7 @@ def test_jpeg_is_deterministic_and_worse_with_less_quality() -> None:
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: type(step).__name__)
-@pytest.mark.parametrize("size", [(40, 56), (1, 1), (3, 8)])
+@pytest.mark.parametrize("size", [(40, 56), (1, 1), (1, 7), (3, 8)])
 def test_every_step_is_pure(step: d.Degradation, size: tuple[int, int]) -> None:
     clean = scene(*size)
     before = clean.copy()
@@ -163,7 +173,7 @@ def test_every_step_is_pure(step: d.Degradation, size: tuple[int, int]) -> None:
     np.testing.assert_array_equal(first, second)
     np.testing.assert_array_equal(clean, before)
     assert (first.shape, first.dtype) == (clean.shape, np.float32)
-    assert first.min() >= 0
+    assert first.min() >= -1e-12  # of a Fourier transform in float64
     assert first.max() <= 1 + 1e-6  # a kernel's float32 weights sum to one within rounding
 
 
@@ -237,11 +247,37 @@ def test_seed_depends_on_all_three_names_and_on_nothing_else() -> None:
         lambda: d.MotionBlur(math.inf, 0),
         lambda: d.Jpeg(0),
         lambda: d.Jpeg(96),
+        lambda: d.PoissonNoise(0.5),
+        lambda: d.PoissonNoise(math.inf),
+        lambda: d.SpeckleNoise(-1),
+        lambda: d.CorrelatedNoise(-1, 1),
+        lambda: d.CorrelatedNoise(10, 65),
+        lambda: d.CorrelatedNoise(10, 1, 1.1),
+        lambda: d.CorrelatedNoise(10, 1, -0.1),
+        lambda: d.Snow(1.5, 5, 5, 0, 1),
+        lambda: d.Snow(0.1, 65, 5, 0, 1),
+        lambda: d.Snow(0.1, 5, -1, 0, 1),
+        lambda: d.Snow(0.1, 5, 5, math.nan, 1),
+        lambda: d.Snow(0.1, 5, 5, 0, 2),
+        lambda: d.DefocusBlur(-1),
+        lambda: d.DefocusBlur(math.nan),
+        lambda: d.AnisotropicBlur(0.1, 1, 0),
+        lambda: d.AnisotropicBlur(1, 65, 0),
+        lambda: d.AnisotropicBlur(1, 1, 361),
+        lambda: d.Downsample(0.5),
+        lambda: d.Downsample(65),
+        lambda: d.BsrganShuffle(0),
+        lambda: d.RealEsrganShuffle(9),
     ],
 )
 def test_parameters_are_checked(make: object) -> None:
     with pytest.raises(UsageError, match="is out of range"):
         make()
+
+
+def test_every_kind_is_tried_here() -> None:
+    assert set(d.KINDS.values()) == {type(step) for step in STEPS}
+    assert all(name == name.lower() and "_" not in name for name in d.KINDS)
 
 
 def test_kernels_check_their_widths() -> None:
