@@ -150,7 +150,7 @@ def readable(
         raise PictureError(
             "not one of these pictures can be used",
             where=str(file.parent),
-            got=f"{len(skipped)} bad files; the first, {file.name}: {reason}",
+            got=f"{len(skipped)} bad; the first, {file.name}: {reason}",
         )
     return good, list(skipped.items())
 
