@@ -20,7 +20,8 @@ import numpy as np
 from edgeir.imaging import blur, compression, noise, resampling, weather
 from edgeir.imaging.colour import Pixels
 from edgeir.imaging.ranges import require
-from edgeir.imaging.shuffles import BsrganShuffle, RealEsrganShuffle
+from edgeir.imaging.shuffles import BsrganShuffle as BsrganShuffle
+from edgeir.imaging.shuffles import RealEsrganShuffle as RealEsrganShuffle
 
 
 class Degradation(Protocol):

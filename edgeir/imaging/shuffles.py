@@ -75,6 +75,8 @@ def bsrgan_shuffle(clean: Pixels, rng: np.random.Generator, *, scale: int = 1) -
 
     - One blur is isotropic and one anisotropic, as in the paper (its code draws the kind of each); Gaussians reach
       to four sigmas instead of to the edge of a square of random size.
+    - The halving that comes first in a quarter of the draws at scale 4 always samples (the code: half of the time
+      antialiased bicubic).
     - A quarter of the shrinks take single pixels after a blur with a shifted kernel; here the blur is centred and the
       pixels are interpolated linearly at the shifted places.
     - The covariance of coloured noise is used as it is (the code takes the absolute value of its entries).
