@@ -18,6 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "edgeir.spec",
         "edgeir.precision",
+        "edgeir.quantization_placement",
         "edgeir.provenance",
         "edgeir.storage",
         "edgeir.subprocesses",

@@ -99,7 +99,9 @@ def luma_studio(eight: NDArray[np.uint8]) -> NDArray[np.float64]:
     """
     if eight.ndim != 3 or eight.shape[2] != 3:
         raise UsageError("the Y channel needs an RGB picture", expected="shape (H, W, 3)", got=str(eight.shape))
-    return 16.0 + np.asarray(eight, np.float64) @ np.array([65.481, 128.553, 24.966]) / 255.0
+    weights = np.array([65.481, 128.553, 24.966])
+    y: _Plane = 16.0 + np.asarray(eight, np.float64) @ weights / 255.0
+    return y
 
 
 def without_border(pixels: Pixels, border_px: int) -> Pixels:
