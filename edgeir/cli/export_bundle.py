@@ -28,6 +28,7 @@ from edgeir.precision import Precision, PrecisionPlan, plan_to_yaml, read_plan
 from edgeir.provenance import collect
 from edgeir.report.formats import emit
 from edgeir.report.value import Report
+from edgeir.runtime.memory import give_back
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.torch_session import TorchSession
 from edgeir.spec import INPUT_NAME, ModelSpec, TensorSpec
@@ -77,6 +78,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         console.stage(f"tracing {spec.name} at {size_text(shape)}, batch {shape.batch}")
         save_graph(trace(loaded, shape), writer.path("reference.onnx"))
         writer.add("reference.onnx", "reference")
+        give_back()
 
         console.stage(f"writing {request.precision} into the graph")
         plan, counts = _write_typed(request.precision, given_plan, writer)
@@ -88,6 +90,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         console.stage("comparing with PyTorch on a real picture")
         graph = _graph_input(shape, spec)
         graphs = {name: writer.path(name) for name in ("reference.onnx", "model.onnx")}
+        give_back()
         parity = check_parity(graphs, TorchSession(loaded), graph)
 
         console.stage("measuring drift per degradation")

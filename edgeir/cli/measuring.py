@@ -30,14 +30,16 @@ Pixels = NDArray[np.float32]
 
 PARITY_PICTURE = "astronaut"
 EXPORT_PICTURES = 2  # an export looks at the first pictures of the set; validate at all of them
+# A dynamic graph is compared up to this area: PyTorch's reference form of a network with a key graph takes gigabytes.
+_LARGEST_PARITY_PX = 512 * 320
 _LARGEST_CROP_PX = 300  # the smallest measuring picture is 300 pixels high
 
 
 def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphInput) -> list[Parity]:
     """Compare graphs with PyTorch on a real picture, at every size worth a look.
 
-    A static graph is compared at its size; a dynamic one at its smallest and largest and at a size in between that was
-    not traced and is not square.
+    A static graph is compared at its size; a dynamic one at its smallest, at a size in between that was not traced and
+    is not square, and at its greatest height, as wide as `_LARGEST_PARITY_PX` allows.
 
     A network with a key graph is compared given the engine's choice of neighbours, and by the overlap of the choices:
     two exact runtimes choose differently where two neighbours are almost equally near.
@@ -85,7 +87,10 @@ def parity_sizes(graph: GraphInput) -> list[tuple[int, int]]:
     height = (graph.minimum[0] + graph.optimum[0]) // 2
     width = (graph.optimum[1] + graph.maximum[1]) // 2
     between = (graph.rule.near(height), graph.rule.near(width))
-    return list(dict.fromkeys((graph.minimum, between, graph.maximum)))
+    tallest, widest = graph.maximum
+    multiple = graph.rule.multiple
+    fitting = max(_LARGEST_PARITY_PX // tallest // multiple * multiple, graph.minimum[1])
+    return list(dict.fromkeys((graph.minimum, between, (tallest, min(widest, fitting)))))
 
 
 def check_drift(

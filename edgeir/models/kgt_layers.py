@@ -19,6 +19,8 @@ from edgeir.models.network import TwoForms
 
 MAX_LOGIT_SCALE = math.log(100.0)
 BIAS_RANGE = 16.0
+_GATHERED_VALUES = 2**25
+"""Gathered keys that the reference form holds at once where no gradient is wanted: 128 MiB in float32."""
 
 
 def relative_positions(window: int) -> tuple[Tensor, Tensor]:
@@ -63,6 +65,11 @@ def gather_attention(
     """
     windows, heads, n, d = query.shape
     k = neighbours.shape[-1]
+    block = max(1, _GATHERED_VALUES // (heads * n * k * d))
+    if block < windows and not torch.is_grad_enabled():  # windows know nothing of each other
+        cuts = [slice(first, first + block) for first in range(0, windows, block)]
+        parts = (tuple(x[cut] for x in (query, key, value, neighbours)) for cut in cuts)
+        return torch.cat([gather_attention(q, k, v, kept, bias, scale, self_last=self_last) for q, k, v, kept in parts])
     flat = neighbours.reshape(windows, 1, n * k, 1).expand(windows, heads, n * k, d)
     keys = F.normalize(key, dim=-1).gather(2, flat).reshape(windows, heads, n, k, d)
     values = value.gather(2, flat).reshape(windows, heads, n, k, d)

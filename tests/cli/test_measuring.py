@@ -21,7 +21,10 @@ from edgeir.spec import SizeRule
 
 def test_sizes_of_a_dynamic_graph() -> None:
     graph = GraphInput(1, (128, 128), (256, 256), (512, 512), SizeRule(16, 16))
-    assert parity_sizes(graph) == [(128, 128), (192, 384), (512, 512)]
+    assert parity_sizes(graph) == [(128, 128), (192, 384), (512, 320)]
+    # Never beyond the area that fits into memory, but never below the smallest width either.
+    assert parity_sizes(dataclasses.replace(graph, maximum=(2048, 2048)))[-1] == (2048, 128)
+    assert parity_sizes(dataclasses.replace(graph, maximum=(320, 320)))[-1] == (320, 320)
     assert parity_sizes(dataclasses.replace(graph, minimum=(256, 256), maximum=(256, 256))) == [(256, 256)]
 
 

@@ -61,6 +61,19 @@ def test_k_equal_n_is_dense_attention() -> None:
     assert torch.allclose(got, (cosine * scale + bias).softmax(-1) @ value, rtol=1e-12, atol=1e-14)
 
 
+def test_windows_gathered_in_blocks_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = (torch.randn(5, 3, 9, 4, dtype=torch.float64, generator=generator) for _ in range(3))
+    bias = torch.randn(3, 9, 9, dtype=torch.float64, generator=generator)
+    scale = torch.full((3, 1, 1), 5.0, dtype=torch.float64)
+    neighbours = torch.rand(5, 9, 9, generator=generator).argsort(-1)[..., :4]
+    whole = gather_attention(query, key, value, neighbours, bias, scale, self_last=True)
+    monkeypatch.setattr("edgeir.models.kgt_layers._GATHERED_VALUES", 2 * 3 * 9 * 4 * 4)  # two windows at a time
+    with torch.no_grad():
+        blocks = gather_attention(query, key, value, neighbours, bias, scale, self_last=True)
+    assert torch.allclose(blocks, whole, rtol=1e-14, atol=1e-15)
+
+
 @pytest.mark.parametrize("form", ["fast", "reference"])
 def test_graph_keeps_the_k_largest_products(form: str) -> None:
     stage = _stage()
