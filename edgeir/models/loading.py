@@ -45,11 +45,18 @@ def load_named(name: str, *, seed: int = 0, overrides: Mapping[str, Any] | None 
     found = name_of(entry.architecture, settings)
     spec = describe(found, entry.architecture, settings, None)
     shipped = SHIPPED / f"{found}.safetensors"
-    if shipped.is_file():
-        return _shipped(shipped, spec)
-    module = build_seeded(spec.architecture, spec.config, seed=seed).eval()
-    weights = WeightsSpec(source="seeded", trained=False, sha256=weights_digest(module.state_dict()), seed=seed)
-    return LoadedModel(module, replace(spec, weights=weights))
+    return _shipped(shipped, spec) if shipped.is_file() else _seeded(spec, seed)
+
+
+def load_seeded(name: str, *, seed: int, overrides: Mapping[str, Any] | None = None) -> LoadedModel:
+    """Like `load_named`, always initialised from ``seed``: what a training run begins with.
+
+    Raises:
+        UsageError: unknown name or setting (offers the nearest one), or a value out of range.
+    """
+    entry = variant(name)
+    settings = {**entry.config, **(overrides or {})}
+    return _seeded(describe(name_of(entry.architecture, settings), entry.architecture, settings, None), seed)
 
 
 def reconfigure(loaded: LoadedModel, overrides: Mapping[str, Any]) -> LoadedModel:
@@ -78,6 +85,12 @@ def reconfigure(loaded: LoadedModel, overrides: Mapping[str, Any]) -> LoadedMode
     module.load_state_dict(loaded.module.state_dict(), assign=True)
     module.set_form(loaded.module.form)
     return LoadedModel(module.train(loaded.module.training), changed)
+
+
+def _seeded(spec: ModelSpec, seed: int) -> LoadedModel:
+    module = build_seeded(spec.architecture, spec.config, seed=seed).eval()
+    weights = WeightsSpec(source="seeded", trained=False, sha256=weights_digest(module.state_dict()), seed=seed)
+    return LoadedModel(module, replace(spec, weights=weights))
 
 
 def _shipped(path: Path, spec: ModelSpec) -> LoadedModel:
