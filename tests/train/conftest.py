@@ -28,7 +28,7 @@ def pictures(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def content() -> Callable[..., dict[str, Any]]:
-    """A recipe of a micro CEA on noisy patches of 16 pixels, as the YAML's value; keyword arguments replace sections."""
+    """A recipe of a micro CEA on noisy patches of 16 pixels, as the YAML's value; keywords replace sections."""
 
     def make(**changes: Any) -> dict[str, Any]:
         return {
