@@ -125,8 +125,10 @@ def prepare(share: Path, destination: Path, *, side: int, most: int) -> tuple[in
         folder = destination / part
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        halved = np.asarray(decode(file, shrink=SHRINK), np.uint8)
-        for index, tile in enumerate(tiles(halved, side, most)):
+        halved = decode(file, shrink=SHRINK)
+        if halved.dtype == np.uint16:
+            halved = ((halved.astype(np.uint32) + 128) // 257).astype(np.uint8)
+        for index, tile in enumerate(tiles(np.asarray(halved, np.uint8), side, most)):
             path = folder / f"{name}-{index:02d}.webp"
             with writing(path):
                 Image.fromarray(tile).save(path, lossless=True, quality=60, method=2)

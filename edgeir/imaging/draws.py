@@ -161,36 +161,43 @@ def parse_step(entry: Any, *, where: str) -> StepDraw:
     if missing:
         raise UsageError(f"{kind} needs {', '.join(missing)}", where=where)
     parameters = {
-        name: _parse_value(value, whole=known[name].type == "int", where=f"{where}.{name}")
+        name: _parse_value(value, type_name=str(known[name].type), where=f"{where}.{name}")
         for name, value in given.items()
     }
     _try_out(kind, parameters, where)
     return StepDraw(kind, parameters)
 
 
-def _parse_value(value: Any, *, whole: bool, where: str) -> Any:
+def _parse_value(value: Any, *, type_name: str, where: str) -> Any:
+    whole = type_name == "int"
     if isinstance(value, Mapping):
         _require_keys(value, ("one_of",), where)
         values = value.get("one_of")
         if not isinstance(values, list) or not values:
             raise UsageError("one_of is a list of values", where=where, got=repr(values))
-        return OneOf(tuple(_parse_value(single, whole=whole, where=where) for single in values))
-    if isinstance(value, list):
+        return OneOf(tuple(_parse_single(single, type_name, _SINGLE[type_name], where) for single in values))
+    if isinstance(value, list) and type_name != "bool":
         numbers = len(value) == 2 and all(_is_number(end, whole=whole) for end in value)
         if not numbers or value[0] > value[1]:
             expected = "[low, high], low <= high" + (", whole numbers" if whole else "")
             raise UsageError("not a range", where=where, expected=expected, got=repr(value))
         return Uniform(value[0], value[1], whole)
-    if isinstance(value, (bool, str)) or _is_number(value, whole=whole):
-        return value
-    expected = "a whole number" if whole else "a number"
-    raise UsageError(
-        "not a value", where=where, expected=f"{expected}, [low, high] or {{one_of: [...]}}", got=repr(value)
-    )
+    ranges = "" if type_name == "bool" else ", [low, high]"
+    return _parse_single(value, type_name, f"{_SINGLE[type_name]}{ranges} or {{one_of: [...]}}", where)
+
+
+_SINGLE = {"float": "a number", "int": "a whole number", "bool": "true or false"}
+
+
+def _parse_single(value: Any, type_name: str, expected: str, where: str) -> Any:
+    fits = isinstance(value, bool) if type_name == "bool" else _is_number(value, whole=type_name == "int")
+    if not fits:
+        raise UsageError("not a value", where=where, expected=expected, got=repr(value))
+    return value
 
 
 def _is_number(value: Any, *, whole: bool) -> bool:
-    return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
+    return isinstance(value, int if whole else (int, float)) and not isinstance(value, bool) and abs(value) < math.inf
 
 
 def _try_out(kind: str, parameters: Mapping[str, Any], where: str) -> None:
