@@ -25,7 +25,7 @@ def test_a_disc_has_its_area(radius_px: float) -> None:
     coverage = blur.disc_coverage(radius_px).astype(np.float64)
     assert coverage.shape[0] % 2 == 1
     assert coverage.shape[0] <= 2 * radius_px + 2
-    assert coverage.sum() == pytest.approx(math.pi * radius_px**2, rel=1.1e-2 if radius_px < 5 else 4e-4)
+    assert coverage.sum() == pytest.approx(math.pi * radius_px**2, rel=1.5e-2 if radius_px < 5 else 6e-4)
     assert coverage.min() >= 0
     assert coverage.max() <= 1 + 1e-6
     np.testing.assert_array_equal(coverage, coverage.T)
