@@ -23,6 +23,7 @@ PUBLISHED = Path(__file__).parent / "recipes"
 
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
@@ -111,7 +112,7 @@ class Optimiser(Section):
     """
 
     learning_rate: Annotated[float, Field(gt=0)] = 2e-4
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: Annotated[float, Field(ge=0)] = 1e-4
     decay_vectors: bool = False
     clip_norm: Annotated[float, Field(gt=0)] | None = None
@@ -195,7 +196,7 @@ class Recipe(Section):
     stages: Annotated[tuple[Stage, ...], Field(min_length=1)]
     loss: Loss = Loss()
     optimiser: Optimiser = Optimiser()
-    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
+    ema_decay: Share | None = None
     autocast: Literal["fp32", "bf16"] = "fp32"
     accumulate: Positive = 1
     compile: bool = False
@@ -232,6 +233,7 @@ class Recipe(Section):
         """sha256 (hex) over all that decides the weights: a state resumes only under the recipe that wrote it."""
         free = {"about", "workers", "cache_mib", "saving", "compile"}
         content = {key: value for key, value in self.model_dump(mode="json").items() if key not in free}
+        content["order"] = list(self.degradations)  # decides which part a random number means
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

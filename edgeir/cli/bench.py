@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from edgeir.cli.console import Console, print_result
-from edgeir.errors import UsageError
+from edgeir.errors import MissingDependency, UsageError
 
 DEFAULT_ROUNDS = 7
 
@@ -55,7 +55,7 @@ def command(
     height, width = graph.optimum
     try:
         picture = measuring_crop("astronaut", height, width).transpose(2, 0, 1)
-    except Exception:  # on a device without the measuring pictures any picture times alike
+    except MissingDependency:  # on a device without the measuring pictures any picture times alike
         picture = np.random.default_rng(0).random((3, height, width), dtype=np.float32)
     batch = np.repeat(picture[None], graph.batch, axis=0)
 

@@ -236,6 +236,18 @@ def test_the_digest_leaves_out_what_decides_no_weight(changes: dict[str, Any]) -
     assert recipe(**changes).digest() == recipe().digest()
 
 
+def test_the_digest_takes_in_the_order_of_the_degradations() -> None:
+    parts = {name: {"steps": [{"kind": "jpeg", "quality": 20}]} for name in ("one", "two")}
+    turned = dict(reversed(parts.items()))
+    assert recipe(degradations=parts).digest() != recipe(degradations=turned).digest()
+
+
+@pytest.mark.parametrize("betas", [[1.5, 2], [0.9, 1], [-0.1, 0.9]])
+def test_betas_are_shares(betas: list[float]) -> None:
+    with pytest.raises(UsageError, match=r"optimiser\.betas\.\d"):
+        recipe(optimiser={"betas": betas})
+
+
 @pytest.mark.parametrize(
     "changes",
     [
