@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from edgeir.models import fused
+from edgeir.models import channels_last, fused
 from edgeir.models.network import TwoForms
 
 LAYER_NORM_EPS = 1e-5
@@ -45,6 +45,8 @@ class WithBiasNorm(nn.Module):
         nn.init.zeros_(self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if channels_last.is_channels_last(x):
+            return channels_last.layer_norm(x, self.weight, self.bias, LAYER_NORM_EPS)
         centred = x - x.mean(1, keepdim=True)
         variance = (centred * centred).mean(1, keepdim=True)
         normed = centred * torch.rsqrt(variance + LAYER_NORM_EPS)

@@ -19,6 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from edgeir.models import channels_last
 from edgeir.ops import table
 
 _NORMALIZE_EPS = 1e-12  # torch.nn.functional.normalize
@@ -144,6 +145,10 @@ def gst_attention(
             dtype=query.dtype,
             shape=query.shape,
             version=table.VERSION,
+        )
+    if channels_last.is_channels_last(query):
+        return channels_last.gst_attention(
+            query, key, value, tokens, temperature, alpha, heads=heads, value_scale=value_scale
         )
     shape, low_shape = query.shape, tokens.shape
     width = shape[1] // heads
