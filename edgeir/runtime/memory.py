@@ -13,6 +13,8 @@ from pathlib import Path
 from edgeir.errors import MissingDependency
 from edgeir.subprocesses import run_module
 
+_M_MMAP_THRESHOLD = -3  # malloc.h of glibc
+
 
 def peak_memory_bytes(bundle: Path, backend: str, *, checkpoint: Path | None = None, timeout_s: float = 600) -> int:
     """Peak resident memory of opening a backend and restoring one batch, in bytes, interpreter included.
@@ -50,6 +52,17 @@ def give_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None  # glibc has it
     if trim is not None:
         trim(0)
+
+
+def free_at_once() -> None:
+    """Have the C library give blocks of 1 MiB and more back to the system as soon as they are freed, from now on.
+
+    glibc raises that limit to 32 MiB by itself when large blocks come and go, and keeps smaller ones in a heap that can
+    only shrink at its end. Without an arena of its own, ONNX Runtime needed 7.4 GiB for a graph at 512x320 that way,
+    and 0.55 GiB with the limit fixed.
+    """
+    if sys.platform == "linux" and (mallopt := getattr(ctypes.CDLL(None), "mallopt", None)) is not None:
+        mallopt(_M_MMAP_THRESHOLD, 1 << 20)
 
 
 def _main() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeir.errors import GraphError, MissingDependency
+from edgeir.runtime.memory import free_at_once
 from edgeir.runtime.session import Pictures
 from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 
@@ -22,7 +23,8 @@ class OrtSession:
     Args:
         model: an ONNX file that edgeir wrote, or its bytes.
         threads: threads within an operator; ``None`` lets ONNX Runtime decide.
-        arena: keep working memory for the next run; without it every buffer is given back as soon as it is read.
+        arena: keep working memory for the next run; without it every buffer is given back as soon as it is read,
+            and from then on the C library gives the process's large blocks back too.
 
     Raises:
         MissingDependency: onnxruntime is not installed.
@@ -38,6 +40,8 @@ class OrtSession:
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors only: notes on constant folding of FP16 nodes say nothing to a user
         options.enable_cpu_mem_arena = arena
+        if not arena:
+            free_at_once()
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
