@@ -108,6 +108,7 @@ def _check(recipe: Recipe, data: Path, *, as_json: bool) -> None:
 
 
 def _train(recipe: Recipe, data: Path, folder: Path, group: Group, *, resume: bool, tensorboard: bool) -> Outcome:
+    from edgeir.runtime.memory import keep_for_reuse
     from edgeir.storage import atomic_write_bytes, writing
     from edgeir.train.data import TrainingSet
     from edgeir.train.loop import Trainer
@@ -124,6 +125,8 @@ def _train(recipe: Recipe, data: Path, folder: Path, group: Group, *, resume: bo
     from edgeir.train.watching import Board, Several
 
     console = Console(quiet=not group.first)
+    if group.device.type == "cpu":
+        keep_for_reuse()
     loaded = network_of(recipe, data)
     check_sizes(recipe, loaded.spec, world=group.world)
     training = training_pictures(recipe, loaded.spec, data)

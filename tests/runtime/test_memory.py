@@ -40,6 +40,36 @@ def test_freed_blocks_leave_the_process() -> None:
     assert kept_mib("at-once") < 20
 
 
+REUSED = """
+import resource, sys
+import numpy as np
+from edgeir.runtime.memory import keep_for_reuse
+
+if sys.argv[1] == "kept":
+    keep_for_reuse()
+
+def step():
+    blocks = [np.ones(5 << 17) for _ in range(20)]  # 5 MiB each, written to
+    blocks.append(np.ones(40 << 17))
+
+step()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(5):
+    step()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_kept_blocks_are_not_mapped_again() -> None:
+    faults = {
+        way: int(subprocess.run([sys.executable, "-c", REUSED, way], capture_output=True, text=True, check=True).stdout)
+        for way in ("as-usual", "kept")
+    }
+    assert faults["as-usual"] > 5000  # 40 MiB anew in each of five steps alone are 51,200 pages of 4 KiB
+    assert faults["kept"] < faults["as-usual"] / 10
+
+
 def test_giving_back_frees_garbage() -> None:
     class Cycle:
         freed = 0

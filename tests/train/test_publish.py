@@ -1,0 +1,86 @@
+"""Publishing: only finished runs, float16 that still restores the same, and a record of how it was trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from edgeir.errors import CheckFailed, UsageError
+from edgeir.models.checkpoint import load_checkpoint, save_checkpoint
+from edgeir.train.data import TrainingSet
+from edgeir.train.distributed import Group
+from edgeir.train.loop import Trainer
+from edgeir.train.publish import main, publish
+from edgeir.train.recipe import Recipe, parse_recipe, recipe_yaml
+from edgeir.train.setup import network_of, training_pictures
+
+Content = Callable[..., dict[str, Any]]
+
+
+class Silent:
+    def stepped(self, progress: object) -> None: ...
+    def saved(self, step: int) -> None: ...
+    def validated(self, step: int, psnr_db: dict[str, float]) -> None: ...
+
+
+@pytest.fixture
+def recipe(content: Content) -> Recipe:
+    stages = [{"steps": 2, "patch_px": 16, "batch": 1}]
+    return parse_recipe(content(model={"variant": "cea-tiny"}, stages=stages), where="test")
+
+
+def run(recipe: Recipe, data: Path, out: Path, *, stop: bool = False) -> Path:
+    out.mkdir()
+    (out / "recipe.yaml").write_text(recipe_yaml(recipe), encoding="utf-8")
+    loaded = network_of(recipe, data)
+    sources = [part.source for part in training_pictures(recipe, loaded.spec, data)]
+    samples = TrainingSet(sources, seed=recipe.seed, flips=True, scale=1, cache_bytes=2**20)
+    alone = Group(0, 1, torch.device("cpu"))
+    Trainer(recipe, loaded, samples, alone, out, watcher=Silent(), validator=None, should_stop=lambda: stop).run()
+    return out
+
+
+def test_half_the_bytes_and_the_same_network(recipe: Recipe, pictures: Path, tmp_path: Path) -> None:
+    record = publish(run(recipe, pictures, tmp_path / "run"), tmp_path, hardware="two cores")
+    shipped = tmp_path / "cea-tiny.safetensors"
+    assert {tensor.dtype for tensor in load_file(shipped).values()} == {torch.float16}
+    loaded = load_checkpoint(shipped, variant="cea-tiny")
+    trained = load_checkpoint(tmp_path / "run" / "latest.safetensors")
+    assert loaded.spec.weights is not None
+    assert loaded.spec.weights.trained
+    for name, tensor in trained.module.state_dict().items():
+        assert torch.equal(loaded.module.state_dict()[name], tensor.half().float())
+    assert (record.steps, record.patches, record.pixels) == (2, 2, 512)
+    assert json.loads((tmp_path / "cea-tiny.json").read_text())["weights_sha256"] == record.weights_sha256
+    assert (record.chosen, record.hardware) == ("latest", "two cores")
+
+
+def test_a_run_before_its_end_is_refused(
+    recipe: Recipe, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = run(recipe, pictures, tmp_path / "run", stop=True)
+    assert main([str(folder), "--to", str(tmp_path), "--hardware", "x"]) == UsageError.exit_code
+    assert "the run has not come to its end" in capsys.readouterr().err
+    assert not (tmp_path / "cea-tiny.safetensors").exists()
+
+
+def test_weights_that_float16_cannot_hold_are_refused(recipe: Recipe, pictures: Path, tmp_path: Path) -> None:
+    folder = run(recipe, pictures, tmp_path / "run")
+    loaded = load_checkpoint(folder / "latest.safetensors")
+    with torch.no_grad():
+        next(loaded.module.parameters()).view(-1)[0] = 1e5
+    save_checkpoint(folder / "latest.safetensors", loaded.module, loaded.spec)
+    with pytest.raises(CheckFailed, match="do not survive float16"):
+        publish(folder, tmp_path, hardware="x")
+    assert not (tmp_path / "cea-tiny.safetensors").exists()
+
+
+def test_nothing_to_publish(tmp_path: Path) -> None:
+    with pytest.raises(UsageError):
+        publish(tmp_path / "nowhere", tmp_path, hardware="x")

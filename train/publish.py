@@ -1,0 +1,146 @@
+"""From a finished run to weights that can be shipped: ``python -m edgeir.train.publish RUN --to FOLDER``.
+
+Writes ``VARIANT.safetensors``, float16 with the network's spec inside, and ``VARIANT.json``, how it was trained. Half the
+size costs nothing on the way to a device: an FP16 graph rounds its weights in the same way.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from edgeir.errors import CheckFailed, EdgeIRError, UsageError
+from edgeir.imaging.metrics import fidelity_db
+from edgeir.models.checkpoint import load_checkpoint, save_checkpoint
+from edgeir.provenance import collect
+from edgeir.storage import atomic_write_bytes
+from edgeir.train.recipe import read_recipe
+from edgeir.train.state import BEST, LATEST, load_state
+
+LEAST_FIDELITY_DB = 55.0
+"""Float16 weights against float32 weights on random pictures; below it they are not the same network any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRecord:
+    """How shipped weights were trained.
+
+    Attributes:
+        variant: of the zoo.
+        recipe: its name, and the sha256 of its content in ``recipe_sha256``.
+        steps, patches, pixels: optimiser steps, and what they looked at.
+        seconds: trained in all sessions, validation included.
+        hardware: in words.
+        chosen: ``"best"`` (by the mean PSNR on held-out pictures, ``held_out_db``) or ``"latest"``.
+        weights_sha256: digest of the float16 tensors.
+        versions: of the packages that trained.
+    """
+
+    variant: str
+    recipe: str
+    recipe_sha256: str
+    steps: int
+    patches: int
+    pixels: int
+    seconds: int
+    hardware: str
+    chosen: str
+    held_out_db: float | None
+    weights_sha256: str
+    versions: dict[str, str]
+
+
+def publish(run: Path, folder: Path, *, hardware: str) -> TrainingRecord:
+    """Write the weights of the run in ``run`` and their record to ``folder``, which must exist.
+
+    Args:
+        run: where `edgeir train` left its files; the run must have come to its end.
+        folder: where ``VARIANT.safetensors`` and ``VARIANT.json`` go.
+        hardware: what it was trained on, for the model card.
+
+    Raises:
+        UsageError: there is no finished run, or it is not of a variant of the zoo.
+        CheckFailed: float16 cannot hold the weights, or costs more than `LEAST_FIDELITY_DB` allows.
+        OutputError: the folder cannot be written to.
+    """
+    recipe = read_recipe(run / "recipe.yaml")
+    state = load_state(run, recipe_digest=recipe.digest())
+    if state.step < recipe.steps:
+        raise UsageError(
+            "the run has not come to its end",
+            where=str(run),
+            expected=f"{recipe.steps} steps",
+            got=str(state.step),
+            fix="Go on with edgeir train --resume.",
+        )
+    if recipe.model.variant is None:
+        raise UsageError("the recipe trains no variant of the zoo", where=recipe.name, expected="model.variant")
+    variant = recipe.model.variant
+    chosen = "best" if (run / BEST).is_file() else "latest"
+    loaded = load_checkpoint(run / (BEST if chosen == "best" else LATEST), variant=variant)
+    single = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
+    picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exact = loaded.module(picture)
+        loaded.module.half()
+        half = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
+        loaded.module.float()
+        rounded = loaded.module(picture)
+    fidelity = fidelity_db(rounded.numpy(), exact.numpy())
+    broken = next((name for name, tensor in half.items() if not bool(tensor.isfinite().all())), None)
+    if broken is not None or fidelity < LEAST_FIDELITY_DB:
+        raise CheckFailed(
+            "the weights do not survive float16",
+            where=broken or variant,
+            expected=f"at least {LEAST_FIDELITY_DB:.0f} dB to the float32 network",
+            got="infinity" if broken else f"{fidelity:.1f} dB",
+        )
+    loaded.module.load_state_dict(single)
+    stored = save_checkpoint(folder / f"{variant}.safetensors", loaded.module.half(), loaded.spec)
+    assert stored.weights is not None
+    record = TrainingRecord(
+        variant=variant,
+        recipe=recipe.name,
+        recipe_sha256=recipe.digest(),
+        steps=state.step,
+        patches=sum(stage.steps * stage.batch for stage in recipe.stages),
+        pixels=sum(stage.steps * stage.batch * stage.patch_px**2 for stage in recipe.stages),
+        seconds=round(state.seconds),
+        hardware=hardware,
+        chosen=chosen,
+        held_out_db=None if state.best_db is None else round(state.best_db, 3),
+        weights_sha256=stored.weights.sha256,
+        versions={name: version for name, version in collect(seconds=0).versions.items() if name in _TRAINING},
+    )
+    text = json.dumps(asdict(record), indent=2) + "\n"
+    atomic_write_bytes(folder / f"{variant}.json", text.encode())
+    return record
+
+
+_TRAINING = ("python", "numpy", "torch")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """``python -m edgeir.train.publish RUN --to FOLDER --hardware TEXT``."""
+    parser = argparse.ArgumentParser(prog="python -m edgeir.train.publish", description=__doc__.split("\n\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--to", type=Path, required=True, help="folder for the weights and their record")
+    parser.add_argument("--hardware", required=True, help="what the run was trained on, in words")
+    chosen = parser.parse_args(arguments)
+    try:
+        record = publish(chosen.run, chosen.to, hardware=chosen.hardware)
+    except EdgeIRError as error:
+        sys.stderr.write(f"{error}\n")
+        return error.exit_code
+    sys.stdout.write(f"{chosen.to / record.variant}.safetensors: {record.steps} steps, {record.seconds} s\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
