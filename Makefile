@@ -1,6 +1,7 @@
 # make demo   one network, exported to FP16 and run on a real picture
 # make test   what every change must pass
 # make lint   style and types only
+# make weights  train the shipped weights again (hours; needs Debian's wallpaper packages)
 # make clean  remove what the targets above wrote
 
 PYTHON ?= python3
@@ -12,7 +13,7 @@ DEMO := build/demo
 BUNDLE := $(DEMO)/exda-tiny-fp16-256x256.edgeir
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint clean install
+.PHONY: demo test lint weights clean install
 
 demo: $(BUNDLE)/manifest.json
 	$(BIN)/edgeir run $(BUNDLE) "$$($(BIN)/python -m edgeir.imaging.measuring astronaut)" -o $(DEMO)/restored.png
@@ -33,6 +34,23 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/python tools/links.py
 	$(BIN)/mypy -p edgeir
+
+# One process per core is faster than one process with a thread per core. A run that was stopped goes on.
+TRAINED := exda-tiny cea-tiny kgt-tiny
+HARDWARE ?= $(shell getconf _NPROCESSORS_ONLN) CPU cores
+
+weights: $(TRAINED:%=build/runs/%.published)
+	$(BIN)/python -m benchmarks.restoration --models $(TRAINED) --out benchmarks/results/restoration-cpu.json
+	$(BIN)/python tools/model_cards.py
+
+build/data/photographs: | $(STAMP)
+	$(BIN)/python -m edgeir.train.photographs $@
+
+build/runs/%.published: | build/data/photographs
+	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 --no-python $(BIN)/edgeir train synthetic-$* \
+		--data build/data --out build/runs/$* $$(test ! -f build/runs/$*/state.pt || echo --resume)
+	$(BIN)/python -m edgeir.train.publish build/runs/$* --to edgeir/models/weights --hardware "$(HARDWARE)"
+	touch $@
 
 install: $(STAMP)
 

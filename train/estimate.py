@@ -34,7 +34,9 @@ class Needs:
 def estimate(recipe: Recipe, *, world: int = 1) -> Needs:
     """Count for one process of ``world``; raises ``UsageError`` for an unknown variant or setting."""
     spec = spec_of(recipe)
-    network = build(spec.architecture, spec.config, device="meta").to("meta").train()  # constant tables are built on the CPU
+    network = (
+        build(spec.architecture, spec.config, device="meta").to("meta").train()
+    )  # constant tables are built on the CPU
     parameters = sum(parameter.numel() for parameter in network.parameters())
     copies = 4 + (recipe.ema_decay is not None)
     most = 0

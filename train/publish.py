@@ -1,7 +1,7 @@
 """From a finished run to weights that can be shipped: ``python -m edgeir.train.publish RUN --to FOLDER``.
 
-Writes ``VARIANT.safetensors``, float16 with the network's spec inside, and ``VARIANT.json``, how it was trained. Half the
-size costs nothing on the way to a device: an FP16 graph rounds its weights in the same way.
+Writes ``VARIANT.safetensors``, float16 with the network's spec inside, and ``VARIANT.json``, how it was trained. Half
+the size costs nothing on the way to a device: an FP16 graph rounds its weights in the same way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 
 from edgeir.errors import CheckFailed, EdgeIRError, UsageError
 from edgeir.imaging.metrics import fidelity_db
-from edgeir.models.checkpoint import load_checkpoint, save_checkpoint
+from edgeir.models.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from edgeir.provenance import collect
 from edgeir.storage import atomic_write_bytes
 from edgeir.train.recipe import read_recipe
@@ -39,6 +39,7 @@ class TrainingRecord:
         hardware: in words.
         chosen: ``"best"`` (by the mean PSNR on held-out pictures, ``held_out_db``) or ``"latest"``.
         weights_sha256: digest of the float16 tensors.
+        loaded_sha256: digest of the same weights loaded as float32, which specs, manifests and reports quote.
         versions: of the packages that trained.
     """
 
@@ -53,6 +54,7 @@ class TrainingRecord:
     chosen: str
     held_out_db: float | None
     weights_sha256: str
+    loaded_sha256: str
     versions: dict[str, str]
 
 
@@ -116,6 +118,7 @@ def publish(run: Path, folder: Path, *, hardware: str) -> TrainingRecord:
         chosen=chosen,
         held_out_db=None if state.best_db is None else round(state.best_db, 3),
         weights_sha256=stored.weights.sha256,
+        loaded_sha256=weights_digest({name: tensor.float() for name, tensor in half.items()}),
         versions={name: version for name, version in collect(seconds=0).versions.items() if name in _TRAINING},
     )
     text = json.dumps(asdict(record), indent=2) + "\n"

@@ -83,14 +83,17 @@ class Loss(Section):
     """What is minimised.
 
     Attributes:
-        kind: ``l1``; ``charbonnier``; ``l1+fft``: L1 plus ``fft_weight`` times the L1 of the 2-D Fourier transform.
+        kind: ``l1``; ``charbonnier``; ``l1+fft``: L1 plus ``fft_weight`` times the L1 of the 2-D Fourier transform;
+            ``psnr``: minus the PSNR of every sample, which balances weak and strong degradations.
         charbonnier_epsilon: rounding of the corner of Charbonnier.
         fft_weight: as above.
+        psnr_ceiling_db: PSNR from which on a sample is good enough to stop mattering.
     """
 
-    kind: Literal["l1", "charbonnier", "l1+fft"] = "l1"
+    kind: Literal["l1", "charbonnier", "l1+fft", "psnr"] = "l1"
     charbonnier_epsilon: Annotated[float, Field(gt=0)] = 1e-3
     fft_weight: Annotated[float, Field(ge=0)] = 0.1
+    psnr_ceiling_db: Annotated[float, Field(gt=0, le=200)] = 80.0
 
 
 class Optimiser(Section):

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from edgeir.train.losses import charbonnier, fft_l1, l1, loss_of
+from edgeir.train.losses import charbonnier, fft_l1, l1, loss_of, psnr_db
 from edgeir.train.recipe import Loss
 
 
@@ -49,6 +49,30 @@ def test_fft_is_the_difference_of_the_transforms(size: tuple[int, int]) -> None:
     torch.testing.assert_close(fft_l1(output, truth), parts.mean(), rtol=1e-5, atol=1e-5)
 
 
+def test_psnr_is_the_mean_over_samples() -> None:
+    truth = torch.zeros(2, 3, 4, 4)
+    output = torch.stack([torch.full((3, 4, 4), 0.1), torch.full((3, 4, 4), 0.01)])
+    assert psnr_db(output, truth).item() == pytest.approx(-(20 + 40) / 2, abs=1e-3)
+
+
+def test_psnr_ends_at_its_ceiling_and_has_no_slope_there() -> None:
+    output = torch.zeros(1, 3, 4, 4, requires_grad=True)
+    loss = psnr_db(output, torch.zeros(1, 3, 4, 4), ceiling_db=45)
+    loss.backward()
+    assert loss.item() == pytest.approx(-45)
+    assert output.grad is not None
+    assert not output.grad.any()
+
+
+def test_psnr_gives_weak_and_strong_samples_the_same_pull() -> None:
+    """The slope along a sample's own error is the same number of decibels whatever its size."""
+    for error in (0.3, 0.03):
+        scale = torch.ones((), requires_grad=True)
+        psnr_db(scale * torch.full((1, 3, 4, 4), error), torch.zeros(1, 3, 4, 4)).backward()
+        assert scale.grad is not None
+        assert scale.grad.item() == pytest.approx(20 / math.log(10), rel=1e-3)
+
+
 @pytest.mark.parametrize(
     ("settings", "expected"),
     [
@@ -58,6 +82,8 @@ def test_fft_is_the_difference_of_the_transforms(size: tuple[int, int]) -> None:
         (Loss(kind="l1+fft"), lambda o, t: l1(o, t) + 0.1 * fft_l1(o, t)),
         (Loss(kind="l1+fft", fft_weight=2), lambda o, t: l1(o, t) + 2 * fft_l1(o, t)),
         (Loss(kind="l1+fft", fft_weight=0), lambda o, t: F.l1_loss(o, t)),
+        (Loss(kind="psnr"), lambda o, t: psnr_db(o, t, ceiling_db=80)),
+        (Loss(kind="psnr", psnr_ceiling_db=30), lambda o, t: psnr_db(o, t, ceiling_db=30)),
     ],
 )
 def test_settings(settings: Loss, expected) -> None:  # type: ignore[no-untyped-def]

@@ -58,6 +58,7 @@ def test_half_the_bytes_and_the_same_network(recipe: Recipe, pictures: Path, tmp
         assert torch.equal(loaded.module.state_dict()[name], tensor.half().float())
     assert (record.steps, record.patches, record.pixels) == (2, 2, 512)
     assert json.loads((tmp_path / "cea-tiny.json").read_text())["weights_sha256"] == record.weights_sha256
+    assert record.loaded_sha256 == loaded.spec.weights.sha256
     assert (record.chosen, record.hardware) == ("latest", "two cores")
 
 

@@ -1,0 +1,102 @@
+"""Write the model cards of the shipped weights from their training records and from what was measured.
+
+python tools/model_cards.py            writes edgeir/models/weights/NAME.md for every NAME.safetensors there
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[1]
+WEIGHTS = ROOT / "edgeir" / "models" / "weights"
+RESULTS = ROOT / "benchmarks" / "results" / "restoration-cpu.json"
+
+TASKS = {
+    "exda-tiny": "all-in-one restoration: noise, rain, haze, Gaussian blur, low light, JPEG and two mixtures",
+    "cea-tiny": "all-in-one restoration: noise, rain, haze, Gaussian blur, low light, JPEG and two mixtures",
+    "kgt-tiny": "blind removal of Gaussian colour noise",
+}
+
+LIMITS = (
+    "Trained on synthetic degradations of 32 photographs, for about an hour at most and without a GPU: a small network "
+    "that shows the whole path on pictures that do get better, not a state of the art. Real rain, real haze and real "
+    "sensors look different. A naturally dark or hazy picture may be taken for a degraded one."
+)
+
+
+def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: int, crop_px: int) -> str:
+    """The card of one variant, Markdown."""
+    if measured["weights_sha256"] != record["loaded_sha256"]:
+        raise SystemExit(f"{name}: the results were measured on other weights; run benchmarks.restoration again")
+    minutes = record["seconds"] / 60
+    chosen = "best on held-out pictures" if record["chosen"] == "best" else "the last step's"
+    lines = [
+        f"# {name}",
+        "",
+        f"Weights for {TASKS[name]}. float16, {(WEIGHTS / f'{name}.safetensors').stat().st_size / 1e6:.1f} MB.",
+        "",
+        "| | |",
+        "|---|---|",
+        f"| recipe | `{record['recipe']}` (sha256 {record['recipe_sha256'][:12]}) |",
+        f"| trained | {record['steps']:,} steps, {record['patches']:,} patches, "
+        f"{record['pixels'] / 1e6:.1f} megapixels |",
+        f"| on | {record['hardware']} |",
+        f"| for | {minutes:.0f} minutes, validation included |",
+        f"| kept | averaged weights, {chosen} |",
+        f"| with | {', '.join(f'{package} {version}' for package, version in record['versions'].items())} |",
+        f"| weights | sha256 {record['weights_sha256']} |",
+        "| pictures | 32 photographs of Debian's packages lomiri-wallpapers-16.04, lomiri-wallpapers-20.04, "
+        "mate-backgrounds and plasma-workspace-wallpapers, halved by area, 319 tiles of 320x320; three more for "
+        "validation. CC-BY-4.0, CC-BY-SA-3.0, CC-BY-SA-4.0, CC0-1.0 and GPL-2+, picture by picture in each package's "
+        "copyright file. None is part of edgeir. |",
+        "",
+        "## What it restores",
+        "",
+        f"Mean PSNR in dB (float, RGB) over {pictures} measuring pictures, squares of {crop_px} pixels, none of them "
+        "trained on; PyTorch FP32. `python -m benchmarks.restoration` measures it again.",
+        "",
+        "| condition | input | output | gain | least gain | FFDNet, σ given |",
+        "|---|---:|---:|---:|---|---:|",
+        *(_row(row) for row in measured["rows"]),
+        "",
+        "A clean picture has no gain: its least is the lowest PSNR to itself. FFDNet: its own published weights, told "
+        "the noise level.",
+        "",
+        "## Limits",
+        "",
+        LIMITS,
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _row(row: dict[str, Any]) -> str:
+    gain = "–" if row["gain_db"] is None else f"{row['gain_db']:+.2f}"
+    least = f"{row['least_db']:.2f}, {row['least']}"
+    figures = [f"{row[key]:.2f}" if row[key] is not None else "–" for key in ("input_db", "output_db", "ffdnet_db")]
+    return f"| {row['condition']} | {figures[0]} | {figures[1]} | {gain} | {least} | {figures[2]} |"
+
+
+def cards() -> dict[Path, str]:
+    """Every card by its path, as it should be."""
+    results = json.loads(RESULTS.read_text(encoding="utf-8"))
+    found = {}
+    for weights in sorted(WEIGHTS.glob("*.safetensors")):
+        name = weights.stem
+        record = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+        text = card(name, record, results["models"][name], len(results["pictures"]), results["crop_px"])
+        found[weights.with_suffix(".md")] = text
+    return found
+
+
+def main() -> None:
+    """Write them."""
+    for path, text in cards().items():
+        path.write_text(text, encoding="utf-8")
+        print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
