@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -163,8 +164,12 @@ def read_spec(model: ir.Model, *, where: str) -> ModelSpec:
     return ModelSpec.from_json(text, where=where)
 
 
-def expose_key_graphs(path: Path) -> tuple[bytes, list[str]]:
-    """A graph with the choices of its key-graph nodes as further outputs, to see which neighbours a runtime chose.
+def expose_key_graphs(path: Path, names: Sequence[str] = ()) -> tuple[bytes, list[str]]:
+    """A graph with the choices of its key graphs as further outputs, to see which neighbours a runtime chose.
+
+    Args:
+        path: the graph.
+        names: of the values that hold the choices, for a graph whose functions were inlined: inlining keeps them.
 
     Returns:
         the changed model's bytes, and the names of the new outputs in the order of the stages; no names where the
@@ -172,6 +177,9 @@ def expose_key_graphs(path: Path) -> tuple[bytes, list[str]]:
     """
     model = ir.load(path)
     chosen = [node.outputs[0] for node in model.graph if node.op_type == table.KEY_GRAPH.name]
+    if not chosen:
+        made = {value.name: value for node in model.graph for value in node.outputs}
+        chosen = [made[name] for name in names]
     for value in chosen:
         value.type = ir.TensorType(ir.DataType.BOOL)
         model.graph.outputs.append(value)

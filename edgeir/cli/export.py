@@ -28,6 +28,12 @@ def command(
         None, "--target", help="Runtimes, comma-separated: ort, rtx, tensorrt (all that can be built here)."
     ),
     k: int | None = typer.Option(None, "--k", help="Neighbours per token in the key graph (KGT only)."),
+    runtimes: list[str] | None = typer.Option(
+        None,
+        "--for",
+        metavar="NAME",
+        help="Write the file for this runtime or device as well: tensorrt-8.6, jetpack-6.2, ...; repeatable.",
+    ),
     plan: Path | None = typer.Option(None, "--plan", help="A plan.yaml to follow instead of planning."),
     out: Path = typer.Option(
         Path(), "--out", help="Folder that receives the bundle, or the bundle's own path ending in .edgeir."
@@ -48,6 +54,7 @@ def command(
 
     from edgeir.cli.export_bundle import ExportRequest, export_bundle
     from edgeir.cli.verdicts import require_passed
+    from edgeir.export.runtimes import runtime_named
     from edgeir.precision import Precision
     from edgeir.report.formats import emit
 
@@ -58,6 +65,7 @@ def command(
         shape=_shape(size, batch, dynamic),
         targets=targets,
         k=k,
+        runtimes=tuple(dict.fromkeys(runtime_named(name) for name in runtimes or ())),
         plan=plan,
         out=out,
         force=force,

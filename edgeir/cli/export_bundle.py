@@ -19,6 +19,8 @@ from edgeir.cli.engine_builds import build_engines, runtimes_to_build
 from edgeir.cli.export_report import ExportFacts, export_report
 from edgeir.cli.measuring import EXPORT_PICTURES, check_drift, check_parity, rounding_session
 from edgeir.export.graph import TraceShape, save_graph
+from edgeir.export.portability import prepare
+from edgeir.export.runtimes import Runtime
 from edgeir.export.trace import trace
 from edgeir.manifest import AxisRange, Manifest
 from edgeir.models.build import LoadedModel
@@ -44,6 +46,7 @@ class ExportRequest:
     shape: TraceShape
     targets: tuple[str, ...] | None
     k: int | None
+    runtimes: tuple[Runtime, ...]
     plan: Path | None
     out: Path
     force: bool
@@ -83,6 +86,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         console.stage(f"writing {request.precision} into the graph")
         plan, counts = _write_typed(request.precision, given_plan, writer)
         console.say(f"      {counts.fp16} nodes FP16, {counts.fp32} nodes FP32, {counts.casts} casts between them")
+        prepared = [_write_prepared(runtime, writer) for runtime in request.runtimes]
 
         console.stage(f"building engines: {', '.join(runtimes) or 'none'}")
         engines = build_engines(runtimes, writer, shape, spec, console)
@@ -90,8 +94,9 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         console.stage("comparing with PyTorch on a real picture")
         graph = _graph_input(shape, spec)
         graphs = {name: writer.path(name) for name in ("reference.onnx", "model.onnx")}
+        portable = {name: writer.path(name) for name in prepared}
         give_back()
-        parity = check_parity(graphs, TorchSession(loaded), graph)
+        parity = check_parity(graphs | portable, TorchSession(loaded), graph)
 
         console.stage("measuring drift per degradation")
         reference, typed = (rounding_session(path) for path in graphs.values())
@@ -118,6 +123,14 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             )
         )
     return ExportOutcome(path, report)
+
+
+def _write_prepared(runtime: Runtime, writer: BundleWriter) -> str:
+    """``model.onnx`` for one runtime, beside it; gives the file's name."""
+    name = f"model.{runtime.name}.onnx"
+    save_graph(prepare(ir.load(writer.path("model.onnx")), runtime), writer.path(name))
+    writer.add(name, "prepared", parents=("model.onnx",))
+    return name
 
 
 def describe_weights(spec: ModelSpec) -> str:

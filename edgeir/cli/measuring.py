@@ -45,15 +45,16 @@ def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphIn
     two exact runtimes choose differently where two neighbours are almost equally near.
 
     Args:
-        graphs: ONNX files by the name they have in the report.
+        graphs: ONNX files by the name they have in the report; one with functions before one without.
         torch: the reference.
         graph: the batches that the graphs accept.
     """
     pictures = {size: _batch_of(measuring_crop(PARITY_PICTURE, *size), graph.batch) for size in parity_sizes(graph)}
     expected = {size: torch.run(batch) for size, batch in pictures.items()}
     rows = []
+    chosen: list[str] = []
     for name, path in graphs.items():  # one session at a time: each keeps its working memory for itself
-        model, chosen = expose_key_graphs(path)
+        model, chosen = expose_key_graphs(path, chosen)
         session = OrtSession(rounded(model), arena=False)
         for size, batch in pictures.items():
             outputs = session.run_all(batch)

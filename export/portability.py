@@ -1,0 +1,45 @@
+"""One typed graph, made into the file that one version of one runtime can read.
+
+``model.onnx`` of a bundle is opset 20 with fused ops as model-local functions. `prepare` decides what becomes of the
+functions (kept, inlined, or stripped so that a plugin is found), and lowers ops and opset for TensorRT 8. The result
+computes the same numbers: every step is an identity.
+"""
+
+from __future__ import annotations
+
+import onnx.inliner
+import onnx_ir as ir
+
+from edgeir.errors import UsageError
+from edgeir.export.lowering import lowered
+from edgeir.export.runtimes import Functions, Runtime
+from edgeir.ops import table
+
+
+def prepare(model: ir.Model, runtime: Runtime, *, plugins: bool = False) -> ir.Model:
+    """The file for ``runtime``; ``model`` itself stays as it is.
+
+    Args:
+        model: a graph as edgeir writes it.
+        runtime: a row of `edgeir.export.runtimes.RUNTIMES`.
+        plugins: edgeir's plugins will be registered when the file is parsed: fused ops are left to them.
+
+    Raises:
+        UsageError: plugins are asked for where there are none.
+    """
+    if plugins and not runtime.has_plugins:
+        raise UsageError(
+            f"{runtime.title} has no plugins", where="--plugins", fix="Leave it out: the bodies are used there."
+        )
+    metadata = dict(model.metadata_props)  # the inliner keeps it, shape inference and folding do not promise to
+    proto = ir.to_proto(model)
+    if runtime.functions is Functions.UNKNOWN and not plugins:
+        proto = onnx.inliner.inline_local_functions(proto)
+    prepared = ir.from_proto(proto)
+    if plugins and runtime.functions in (Functions.UNKNOWN, Functions.BODY_FIRST):
+        for identifier in [key for key in prepared.functions if key[0] == table.DOMAIN]:
+            del prepared.functions[identifier]
+    if runtime.opsets[1] < prepared.opset_imports.get("", 0):
+        prepared = lowered(prepared, opset=runtime.opsets[1], missing=runtime.missing)
+        prepared.metadata_props.update(metadata)
+    return prepared
