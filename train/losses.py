@@ -48,4 +48,7 @@ def loss_of(settings: Loss, output: Tensor, truth: Tensor) -> Tensor:
         return l1(output, truth) + settings.fft_weight * fft_l1(output, truth)
     if settings.kind == "psnr":
         return psnr_db(output, truth, ceiling_db=settings.psnr_ceiling_db)
+    if settings.kind == "psnr+l1":
+        decibels = psnr_db(output, truth, ceiling_db=settings.psnr_ceiling_db)
+        return decibels + settings.l1_weight_db * l1(output, truth)
     return l1(output, truth)

@@ -84,16 +84,19 @@ class Loss(Section):
 
     Attributes:
         kind: ``l1``; ``charbonnier``; ``l1+fft``: L1 plus ``fft_weight`` times the L1 of the 2-D Fourier transform;
-            ``psnr``: minus the PSNR of every sample, which balances weak and strong degradations.
+            ``psnr``: minus the PSNR of every sample; ``psnr+l1``: that plus ``l1_weight_db`` times L1. In a mixture PSNR
+            pulls at the weak degradations and L1 at the strong ones.
         charbonnier_epsilon: rounding of the corner of Charbonnier.
         fft_weight: as above.
         psnr_ceiling_db: PSNR from which on a sample is good enough to stop mattering.
+        l1_weight_db: decibels that a mean absolute difference of 1 counts.
     """
 
-    kind: Literal["l1", "charbonnier", "l1+fft", "psnr"] = "l1"
+    kind: Literal["l1", "charbonnier", "l1+fft", "psnr", "psnr+l1"] = "l1"
     charbonnier_epsilon: Annotated[float, Field(gt=0)] = 1e-3
     fft_weight: Annotated[float, Field(ge=0)] = 0.1
     psnr_ceiling_db: Annotated[float, Field(gt=0, le=200)] = 80.0
+    l1_weight_db: Annotated[float, Field(ge=0)] = 50.0
 
 
 class Optimiser(Section):

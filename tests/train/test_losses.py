@@ -84,6 +84,8 @@ def test_psnr_gives_weak_and_strong_samples_the_same_pull() -> None:
         (Loss(kind="l1+fft", fft_weight=0), lambda o, t: F.l1_loss(o, t)),
         (Loss(kind="psnr"), lambda o, t: psnr_db(o, t, ceiling_db=80)),
         (Loss(kind="psnr", psnr_ceiling_db=30), lambda o, t: psnr_db(o, t, ceiling_db=30)),
+        (Loss(kind="psnr+l1"), lambda o, t: psnr_db(o, t, ceiling_db=80) + 50 * F.l1_loss(o, t)),
+        (Loss(kind="psnr+l1", l1_weight_db=0), lambda o, t: psnr_db(o, t, ceiling_db=80)),
     ],
 )
 def test_settings(settings: Loss, expected) -> None:  # type: ignore[no-untyped-def]
