@@ -84,8 +84,8 @@ class Loss(Section):
 
     Attributes:
         kind: ``l1``; ``charbonnier``; ``l1+fft``: L1 plus ``fft_weight`` times the L1 of the 2-D Fourier transform;
-            ``psnr``: minus the PSNR of every sample; ``psnr+l1``: that plus ``l1_weight_db`` times L1. In a mixture PSNR
-            pulls at the weak degradations and L1 at the strong ones.
+            ``psnr``: minus the PSNR of every sample; ``psnr+l1``: that plus ``l1_weight_db`` times L1. In a mixture
+            PSNR pulls at the weak degradations and L1 at the strong ones.
         charbonnier_epsilon: rounding of the corner of Charbonnier.
         fft_weight: as above.
         psnr_ceiling_db: PSNR from which on a sample is good enough to stop mattering.
