@@ -119,7 +119,8 @@ def _layer_normalization(node: ir.Node, seen: Seen) -> Iterator[Raw]:
 
 
 def _attention(node: ir.Node, seen: Seen) -> Iterator[Raw]:
-    if not seen.runtime.is_tensorrt or node.attributes.get_int("TRT_decomposable", 0):
+    decomposable: int = node.attributes.get_int("TRT_decomposable", 0)
+    if not seen.runtime.is_tensorrt or decomposable:
         return
     query = node.inputs[0]
     if query is None:

@@ -70,13 +70,14 @@ def _inverse_norms(pixels: Tensor) -> Tensor:
     """``1 / max(norm, 1e-12)`` of every channel over the pixels: ``(N, heads, L, c) -> (N, heads, c)``."""
     mean_square = pixels.square().mean(dim=-2)
     length = pixels.shape[-2]
-    return torch.rsqrt(mean_square.clamp_min(_NORMALIZE_EPS**2 / length)) * length**-0.5
+    inverse: Tensor = torch.rsqrt(mean_square.clamp_min(_NORMALIZE_EPS**2 / length)) * length**-0.5
+    return inverse
 
 
 def _mixed(attention: Tensor, maps: Tensor, heads: int) -> Tensor:
     """``attention @ rows``: ``(N, heads, c, c), (N, C, H, W) -> (N, C, H, W)``, channels last."""
     batch, channels, height, width = maps.shape
-    pixels = _pixels(maps, heads) @ attention.transpose(-2, -1).to(maps.dtype)
+    pixels: Tensor = _pixels(maps, heads) @ attention.transpose(-2, -1).to(maps.dtype)
     return pixels.transpose(1, 2).reshape(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
