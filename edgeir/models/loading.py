@@ -17,7 +17,7 @@ from edgeir.models.digest import weights_digest
 from edgeir.models.registry import architecture, variant
 from edgeir.spec import ModelSpec, WeightsSpec
 
-__all__ = ["SHIPPED", "LoadedModel", "build", "load_named", "reconfigure"]
+__all__ = ["SHIPPED", "LoadedModel", "build", "load_named", "load_seeded", "reconfigure"]
 
 SHIPPED = Path(__file__).parent / "weights"
 """Where weights that come with edgeir lie: ``NAME.safetensors`` per variant."""

@@ -25,10 +25,9 @@ PROMPTLESS = {"blocks": [1, 1, 1, 1], "refine": 0, "dim": 8}
 def test_seeded_weights_are_pinned() -> None:
     """Bundles and reports quote these digests: the initialisation is part of the contract."""
     for name, digest in (("cea-tiny", CEA_TINY_SEED_0), ("kgt-tiny", KGT_TINY_SEED_0)):
-        weights = loading.load_named(name).spec.weights
+        weights = loading.load_seeded(name, seed=0).spec.weights
         assert weights is not None
-        if weights.source == "seeded":
-            assert weights.sha256 == digest
+        assert (weights.source, weights.sha256) == ("seeded", digest)
 
 
 def test_seeded_weights_leave_the_global_generator_alone_and_ignore_it() -> None:

@@ -1,0 +1,23 @@
+"""The rules by name, in the order in which they are applied."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from onnxscript.rewriter import RewriteRule
+
+from edgeir.errors import UsageError, nearest
+from edgeir.export.rewrites import norm_affine, split_conv
+
+RULES: Mapping[str, tuple[RewriteRule, ...]] = {
+    norm_affine.POOL: tuple(norm_affine.PoolBeforeAffine.rule(shifted=shifted) for shifted in (True, False)),
+    norm_affine.FOLD: tuple(norm_affine.AffineIntoConv.rule(shifted=shifted) for shifted in (True, False)),
+    split_conv.SPLIT: tuple(split_conv.SplitConvs.rule(parts) for parts in (2, 3)),
+}
+
+
+def require_rules(names: Iterable[str]) -> None:
+    """Raise ``UsageError``, with the nearest name, unless every name is a rule's."""
+    for name in names:
+        if name not in RULES:
+            raise UsageError(f"unknown rule '{name}'", expected=", ".join(RULES), fix=nearest(name, RULES))
