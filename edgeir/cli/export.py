@@ -35,6 +35,9 @@ def command(
         help="Write the file for this runtime or device as well: tensorrt-8.6, jetpack-6.2, ...; repeatable.",
     ),
     plan: Path | None = typer.Option(None, "--plan", help="A plan.yaml to follow instead of planning."),
+    without: list[str] | None = typer.Option(
+        None, "--no-rewrite", metavar="RULE", help="Leave this rewrite out; repeatable."
+    ),
     out: Path = typer.Option(
         Path(), "--out", help="Folder that receives the bundle, or the bundle's own path ending in .edgeir."
     ),
@@ -66,6 +69,7 @@ def command(
         targets=targets,
         k=k,
         runtimes=tuple(dict.fromkeys(runtime_named(name) for name in runtimes or ())),
+        without=tuple(without or ()),
         plan=plan,
         out=out,
         force=force,

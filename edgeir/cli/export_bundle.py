@@ -1,6 +1,6 @@
 """The export pipeline: the picture of the design, stage by stage.
 
-load -> trace -> reference.onnx -> type -> model.onnx -> engines -> parity, drift -> report -> bundle
+load -> trace -> reference.onnx -> rewrite -> type -> model.onnx -> engines -> parity, drift -> report -> bundle
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.typed import TypedCounts, apply_plan
 from edgeir.cli.console import Console
 from edgeir.cli.engine_builds import build_engines, runtimes_to_build
-from edgeir.cli.export_report import ExportFacts, export_report
+from edgeir.cli.export_report import ExportFacts, export_report, rewrites_text
 from edgeir.cli.measuring import EXPORT_PICTURES, check_drift, check_parity, rounding_session
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import prepare
+from edgeir.export.rewrites.apply import rewrite
+from edgeir.export.rewrites.catalogue import require_rules
 from edgeir.export.runtimes import Runtime
 from edgeir.export.trace import trace
 from edgeir.manifest import AxisRange, Manifest
@@ -47,6 +49,7 @@ class ExportRequest:
     targets: tuple[str, ...] | None
     k: int | None
     runtimes: tuple[Runtime, ...]
+    without: tuple[str, ...]
     plan: Path | None
     out: Path
     force: bool
@@ -68,6 +71,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
     """
     started = time.perf_counter()
     runtimes = runtimes_to_build(request.targets)
+    require_rules(request.without)
     given_plan = None if request.plan is None else read_plan(request.plan)
     shape = request.shape
 
@@ -83,8 +87,11 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         writer.add("reference.onnx", "reference")
         give_back()
 
-        console.stage(f"writing {request.precision} into the graph")
-        plan, counts = _write_typed(request.precision, given_plan, writer)
+        console.stage(f"rewriting the graph, and writing {request.precision} into it")
+        model = ir.load(writer.path("reference.onnx"))
+        rewrites = rewrite(model, without=request.without)
+        console.say(f"      {rewrites_text(rewrites)}")
+        plan, counts = _write_typed(model, request.precision, given_plan, writer)
         console.say(f"      {counts.fp16} nodes FP16, {counts.fp32} nodes FP32, {counts.casts} casts between them")
         prepared = [_write_prepared(runtime, writer) for runtime in request.runtimes]
 
@@ -104,7 +111,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
 
         provenance = collect(seconds=time.perf_counter() - started)
         facts = ExportFacts(
-            spec, request.precision, shape, plan, counts, engines, parity, drift, writer.artifacts, typed.name
+            spec, request.precision, shape, rewrites, plan, counts, engines, parity, drift, writer.artifacts, typed.name
         )
         report = export_report(facts, provenance)
         for name, form in (("report.json", "json"), ("report.html", "html")):
@@ -170,9 +177,8 @@ def _destination(request: ExportRequest, spec: ModelSpec) -> Path:
 
 
 def _write_typed(
-    precision: Precision, plan: PrecisionPlan | None, writer: BundleWriter
+    model: ir.Model, precision: Precision, plan: PrecisionPlan | None, writer: BundleWriter
 ) -> tuple[PrecisionPlan, TypedCounts]:
-    model = ir.load(writer.path("reference.onnx"))
     if plan is None:
         plan = plan_fp16(model) if precision is Precision.FP16 else PrecisionPlan(default=Precision.FP32)
     counts = apply_plan(model, plan)

@@ -11,6 +11,7 @@ from edgeir.cli.verdicts import drift_checks, drift_table, parity_checks, parity
 from edgeir.compare.drift import PictureDrift
 from edgeir.compare.parity import Parity
 from edgeir.export.graph import TraceShape
+from edgeir.export.rewrites.apply import Step
 from edgeir.manifest import Artifact, EngineNote
 from edgeir.precision import Precision, PrecisionPlan
 from edgeir.provenance import Provenance
@@ -25,6 +26,7 @@ class ExportFacts:
     spec: ModelSpec
     precision: Precision
     shape: TraceShape
+    rewrites: Sequence[Step]
     plan: PrecisionPlan
     counts: TypedCounts
     engines: tuple[EngineNote, ...]
@@ -55,6 +57,7 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
         tables=(
             parity_table(facts.parity),
             drift_table(facts.drift, facts.runner),
+            _rewrite_table(facts.rewrites),
             _precision_table(facts),
             _engine_table(facts.engines),
             _file_table(facts.artifacts),
@@ -81,6 +84,32 @@ def _facts(facts: ExportFacts, state: str) -> tuple[Fact, ...]:
         Fact("weights", f"{state}, {weights.source}, sha256 {weights.sha256[:12]}" if weights else "none"),
         Fact("input", f"batch {shape.batch}, {size}, multiples of {spec.size.multiple}"),
         Fact("precision", f"{facts.precision}: {counts.fp16} nodes FP16, {counts.fp32} FP32, {counts.casts} casts"),
+    )
+
+
+def rewrites_text(steps: Sequence[Step]) -> str:
+    """``"rewrites fired 148 times: 1787 nodes became 1699"``."""
+    fired = sum(step.applied for step in steps)
+    return f"rewrites fired {fired} times: {steps[0].cost.nodes} nodes became {steps[-1].cost.nodes}"
+
+
+def _rewrite_table(steps: Sequence[Step]) -> Table:
+    return Table(
+        title="Rewrites",
+        columns=("after", "fired", "nodes", "parameters", "GMAC", "MB moved"),
+        rows=tuple(
+            (
+                step.rule or "tracing",
+                step.applied if step.rule else None,
+                step.cost.nodes,
+                step.cost.parameters,
+                None if step.cost.gmac is None else round(step.cost.gmac, 3),
+                None if step.cost.moved_mb is None else round(step.cost.moved_mb, 1),
+            )
+            for step in steps
+        ),
+        note="In FP32, counted on the graph: what nodes read and write if a runtime fuses nothing. "
+        "edgeir inspect model.onnx --explain RULE says why a rule did not fire; --no-rewrite RULE leaves one out.",
     )
 
 

@@ -13,11 +13,16 @@ from edgeir.cli.console import print_result
 from edgeir.errors import BundleError, GraphError, MissingDependency, UsageError
 
 if TYPE_CHECKING:
+    import onnx_ir as ir
+
     from edgeir.report.value import Report
 
 
 def command(
     path: Path = typer.Argument(..., help="A bundle, or an ONNX file."),
+    explain: str | None = typer.Option(
+        None, "--explain", metavar="RULE", help="Where this rewrite would fire, or why it does not."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
 ) -> None:
     """Show what is in a bundle or an ONNX file."""
@@ -25,7 +30,9 @@ def command(
 
     if not path.exists():
         raise UsageError("there is no such file or folder", where=str(path))
-    if path.is_dir():
+    if explain is not None:
+        report, data = _explained(path, explain)
+    elif path.is_dir():
         report, data = _bundle(path)
     elif path.suffix == ".onnx":
         report, data = _graph(path)
@@ -76,21 +83,50 @@ def _bundle(path: Path) -> tuple[Report, object]:
     return report, json.loads(manifest.to_json())
 
 
-def _graph(path: Path) -> tuple[Report, object]:
+def _explained(path: Path, rule: str) -> tuple[Report, object]:
+    """Where a rule would fire on a graph, or its nearest misses; of a bundle, on the graph as traced."""
+    from dataclasses import asdict
+
+    from edgeir.bundle import Bundle
+    from edgeir.report.value import Report, Table
+
+    file = Bundle.open(path).file("reference") if path.is_dir() else path
+    model = _loaded(file)
+    from edgeir.export.rewrites.apply import explain
+
+    misses = explain(model, rule)
+    fires = [miss for miss in misses if miss.fires]
+    if fires:
+        summary = f"{rule} fires at {len(fires)} places."
+    elif misses:
+        summary = f"{rule} does not fire. This is how near it comes:"
+    else:
+        summary = f"{rule} does not fire: nothing here looks like what it rewrites."
+    rows = tuple((miss.node, miss.reason or "fires", ", ".join(miss.matched)) for miss in misses)
+    tables = (Table("Places", ("node", "why not", "what matched"), rows),) if rows else ()
+    return Report(title=f"{rule} on {file.name}", summary=summary, tables=tables), [asdict(miss) for miss in misses]
+
+
+def _loaded(path: Path) -> ir.Model:
     try:
         import onnx_ir as ir
     except ImportError as error:
         raise MissingDependency("looking into a graph needs onnx", fix="Run: pip install 'edgeir[export]'") from error
-    from edgeir.precision import module_of
-    from edgeir.report.value import Fact, Report, Table
-    from edgeir.spec import SPEC_KEY, ModelSpec
-
     try:
         model = ir.load(path)
     except Exception as error:  # protobuf's own exception types are private
         raise GraphError("this is not an ONNX file", where=str(path)) from error
     if not model.graph.outputs:  # an empty file is a valid protobuf, and many a text is
         raise GraphError("this is not an ONNX file", where=str(path), got="no graph with outputs")
+    return model
+
+
+def _graph(path: Path) -> tuple[Report, object]:
+    model = _loaded(path)
+    from edgeir.precision import module_of
+    from edgeir.report.value import Fact, Report, Table
+    from edgeir.spec import SPEC_KEY, ModelSpec
+
     text = model.metadata_props.get(SPEC_KEY)
     spec = None if text is None else ModelSpec.from_json(text, where=str(path))
     types = Counter(

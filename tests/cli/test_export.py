@@ -166,3 +166,21 @@ def test_a_failed_check_keeps_the_bundle(
     assert json.loads((bundle.path / "report.json").read_text())["passed"] is False
     assert "FAILED" in outcome.out
     assert [path.name for path in tmp_path.iterdir()] == [bundle.path.name]
+
+
+def test_the_waterfall_of_the_rewrites(made_static: Path) -> None:
+    tables = {table["title"]: table for table in json.loads((made_static / "report.json").read_text())["tables"]}
+    rows = {row[0]: row for row in tables["Rewrites"]["rows"]}
+    assert list(rows) == ["tracing", "pool-before-affine", "affine-into-conv", "split-convs"]
+    assert all(row[1] > 0 for name, row in rows.items() if name != "tracing")
+    assert rows["split-convs"][5] < rows["tracing"][5]
+
+
+def test_a_rewrite_is_left_out(cli: Any, weights_file: Path, quick_trace: None, tmp_path: Path) -> None:
+    import onnx
+
+    arguments = ("--checkpoint", weights_file, "--size", "64x64", "--target", "ort", "--out", tmp_path / "a.edgeir")
+    cli("export", *arguments, "--no-rewrite", "split-convs").done()
+    left = {node.op_type for node in onnx.load(tmp_path / "a.edgeir" / "model.onnx").graph.node}
+    assert "Split" in left
+    cli("export", *arguments, "--no-rewrite", "split-conv").sentence(2, "unknown rule", "Did you mean")
