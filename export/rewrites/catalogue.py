@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from onnxscript.rewriter import RewriteRule
+from onnxscript.rewriter import RewriteRule, RewriteRuleClassBase
 
 from edgeir.errors import UsageError, nearest
 from edgeir.export.rewrites import norm_affine, split_conv
 
+
+def _rule(kind: type[RewriteRuleClassBase], form: int) -> RewriteRule:
+    rule: RewriteRule = kind.rule(form)  # type: ignore[no-untyped-call]
+    return rule
+
+
 RULES: Mapping[str, tuple[RewriteRule, ...]] = {
-    norm_affine.POOL: tuple(norm_affine.PoolBeforeAffine.rule(shifted=shifted) for shifted in (True, False)),
-    norm_affine.FOLD: tuple(norm_affine.AffineIntoConv.rule(shifted=shifted) for shifted in (True, False)),
-    split_conv.SPLIT: tuple(split_conv.SplitConvs.rule(parts) for parts in (2, 3)),
+    norm_affine.POOL: tuple(_rule(norm_affine.PoolBeforeAffine, shifted) for shifted in (True, False)),
+    norm_affine.FOLD: tuple(_rule(norm_affine.AffineIntoConv, shifted) for shifted in (True, False)),
+    split_conv.SPLIT: tuple(_rule(split_conv.SplitConvs, parts) for parts in (2, 3)),
 }
 
 

@@ -63,7 +63,7 @@ def _macs(node: ir.Node) -> int:
     if node.op_type == "Conv" and node.inputs[1] is not None and node.inputs[1].shape is not None:
         return _elements(node.outputs[0]) * math.prod(node.inputs[1].shape.numpy()[1:])
     if node.op_type in ("MatMul", "Gemm") and node.inputs[0] is not None and node.inputs[0].shape is not None:
-        transposed = node.op_type == "Gemm" and node.attributes.get_int("transA", 0)
-        depth = node.inputs[0].shape[0 if transposed else -1]
+        turned: int = node.attributes.get_int("transA", 0)  # Gemm only
+        depth = node.inputs[0].shape[0 if turned else -1]
         return _elements(node.outputs[0]) * (depth if isinstance(depth, int) else 0)
     return 0

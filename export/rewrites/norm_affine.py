@@ -31,7 +31,7 @@ FOLD = "affine-into-conv"
 class PoolBeforeAffine(RewriteRuleClassBase):
     """``AveragePool(x * scale + shift)`` to ``AveragePool(x) * scale + shift``; ``shifted=False``: without a shift."""
 
-    def __init__(self, *, shifted: bool) -> None:
+    def __init__(self, shifted: bool) -> None:
         super().__init__(name=POOL, remove_nodes=False)
         self._shifted = shifted
 
@@ -40,7 +40,7 @@ class PoolBeforeAffine(RewriteRuleClassBase):
         scaled = op.Mul(x, scale)
         return op.AveragePool(op.Add(scaled, shift) if self._shifted else scaled, _outputs=["pooled"])
 
-    def check(
+    def check(  # type: ignore[override]  # the base names no bindings
         self, context: Any, pooled: ir.Value, scale: ir.Value, shift: ir.Value | None = None, **_: Any
     ) -> MatchResult:
         """Whether the identity holds here, and if not, why."""
@@ -70,7 +70,7 @@ class PoolBeforeAffine(RewriteRuleClassBase):
 class AffineIntoConv(RewriteRuleClassBase):
     """``Conv1x1(x * scale + shift)`` to ``Conv1x1(x)`` with other weights; ``shifted=False``: without a shift."""
 
-    def __init__(self, *, shifted: bool) -> None:
+    def __init__(self, shifted: bool) -> None:
         super().__init__(name=FOLD, remove_nodes=False)
         self._shifted = shifted
 
@@ -80,7 +80,7 @@ class AffineIntoConv(RewriteRuleClassBase):
         affine = op.Add(scaled, shift) if self._shifted else scaled
         return op.Conv(affine, _allow_other_inputs=True, _outputs=["mapped"])
 
-    def check(
+    def check(  # type: ignore[override]  # the base names no bindings
         self, context: Any, mapped: ir.Value, scale: ir.Value, shift: ir.Value | None = None, **_: Any
     ) -> MatchResult:
         """Whether the identity holds here, and if not, why."""

@@ -38,7 +38,9 @@ class SplitConvs(RewriteRuleClassBase):
         depthwise = op.Conv(pointwise, _allow_other_inputs=True, _outputs=["depthwise"])
         return op.Split(depthwise, _outputs=[f"part{index}" for index in range(self._parts)])
 
-    def check(self, context: Any, pointwise: ir.Value, depthwise: ir.Value, part0: ir.Value, **_: Any) -> MatchResult:
+    def check(  # type: ignore[override]  # the base names no bindings
+        self, context: Any, pointwise: ir.Value, depthwise: ir.Value, part0: ir.Value, **_: Any
+    ) -> MatchResult:
         """Whether the identity holds here, and if not, why."""
         result = MatchResult()
         first, second, split = pointwise.producer(), depthwise.producer(), part0.producer()
