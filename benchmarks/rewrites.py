@@ -1,0 +1,184 @@
+r"""What do the rewrites buy? The same network four ways, interleaved in one run, on ONNX Runtime's CPU provider.
+
+    python -m benchmarks.rewrites --models exda-tiny cea-tiny kgt-tiny --sizes 128 256 512 \
+        --out benchmarks/results/rewrites-cpu.json
+
+| way | what it is |
+|---|---|
+| eager | PyTorch eager, the network as published |
+| plain | torch.onnx.export of the network as published |
+| traced | edgeir's reference.onnx: fast forms, fused ops as functions |
+| rewritten | edgeir's model.onnx in FP32 |
+
+Every round runs each way once, in turn; figures are medians over the rounds of times and of ratios within a round.
+The floor is the time of convolutions and matrix products alone, from ONNX Runtime's profile of the rewritten graph.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import torch
+
+from edgeir.cli.measuring import measuring_crop
+from edgeir.export.graph import TraceShape
+from edgeir.export.rewrites.apply import rewrite
+from edgeir.export.rewrites.cost import cost_of
+from edgeir.export.trace import trace
+from edgeir.imaging.metrics import fidelity_db
+from edgeir.models.loading import load_named
+from edgeir.ops.functions import OPSET
+from edgeir.provenance import collect
+from edgeir.spec import INPUT_NAME
+
+PRODUCTS = ("Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
+Run = Callable[[np.ndarray], np.ndarray]
+
+
+def plain(model: str, side: int) -> bytes:
+    """The network as published, as torch.onnx.export writes it."""
+    module = load_named(model).module.eval()
+    module.set_form("reference")
+    example = torch.zeros(1, 3, side, side)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            module, (example,), dynamo=True, opset_version=OPSET, input_names=[INPUT_NAME], verbose=False
+        )
+    assert program is not None
+    return bytes(program.model_proto.SerializeToString())
+
+
+def session(model: bytes, threads: int, *, profile: Path | None = None) -> ort.InferenceSession:
+    """ONNX Runtime as a user gets it, but for the number of threads."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def floor_ms(model: bytes, threads: int, picture: np.ndarray, folder: Path) -> float:
+    """Time of convolutions and matrix products in one run, by ONNX Runtime's profiler, median of five."""
+    profiled = session(model, threads, profile=folder / "profile")
+    runs = 6
+    for _ in range(runs):
+        profiled.run(None, {INPUT_NAME: picture})
+    events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
+    kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
+    each = len(kernels) // runs
+    totals = [
+        sum(e["dur"] for e in kernels[run * each : (run + 1) * each] if e["args"]["op_name"] in PRODUCTS) / 1e3
+        for run in range(1, runs)
+    ]
+    return statistics.median(totals)
+
+
+def measure(model: str, side: int, *, threads: int, rounds: int) -> dict[str, object]:
+    """One row: times, ratios, costs and fidelity of one network at one size."""
+    loaded = load_named(model)
+    picture = np.ascontiguousarray(measuring_crop("astronaut", side, side).transpose(2, 0, 1)[None])
+    started = time.perf_counter()
+    plain_bytes = plain(model, side)
+    plain_seconds = time.perf_counter() - started
+    started = time.perf_counter()
+    graph = trace(loaded, TraceShape(1, side, side))
+    traced_bytes, traced_cost = ir.to_proto(graph).SerializeToString(), cost_of(graph)
+    rewrite(graph)
+    rewritten_seconds = time.perf_counter() - started
+    rewritten_bytes = ir.to_proto(graph).SerializeToString()
+    module = load_named(model).module.eval()
+    module.set_form("reference")
+
+    @torch.inference_mode()
+    def eager(batch: np.ndarray) -> np.ndarray:
+        return module(torch.from_numpy(batch)).numpy()
+
+    def runner(data: bytes) -> Run:
+        opened = session(data, threads)
+        return lambda batch: np.asarray(opened.run(None, {INPUT_NAME: batch})[0])
+
+    ways: dict[str, Run] = {
+        "eager": eager,
+        "plain": runner(plain_bytes),
+        "traced": runner(traced_bytes),
+        "rewritten": runner(rewritten_bytes),
+    }
+    outputs = {name: run(picture) for name, run in ways.items()}  # warm-up as well
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, run in ways.items():
+            started = time.perf_counter()
+            run(picture)
+            seconds[name].append(time.perf_counter() - started)
+    with tempfile.TemporaryDirectory() as folder:
+        floor = floor_ms(rewritten_bytes, threads, picture, Path(folder))
+    rewritten_cost, plain_cost = cost_of(graph), cost_of(ir.from_proto(_proto(plain_bytes)))
+    row: dict[str, object] = {
+        "model": model,
+        "size": f"{side}x{side}",
+        "ms": {name: round(statistics.median(times) * 1e3, 1) for name, times in seconds.items()},
+        "floor_ms": round(floor, 1),
+        "ratio_to_rewritten": {
+            name: round(statistics.median(a / b for a, b in zip(times, seconds["rewritten"], strict=True)), 3)
+            for name, times in seconds.items()
+            if name != "rewritten"
+        },
+        "fidelity_to_eager_db": {
+            name: round(fidelity_db(output, outputs["eager"]), 1) for name, output in outputs.items() if name != "eager"
+        },
+        "nodes": {"plain": plain_cost.nodes, "traced": traced_cost.nodes, "rewritten": rewritten_cost.nodes},
+        "gmac": {"plain": _rounded(plain_cost.gmac), "rewritten": _rounded(rewritten_cost.gmac)},
+        "moved_mb": {"plain": _rounded(plain_cost.moved_mb), "rewritten": _rounded(rewritten_cost.moved_mb)},
+        "export_seconds": {"plain": round(plain_seconds, 1), "traced and rewritten": round(rewritten_seconds, 1)},
+    }
+    print(json.dumps(row), flush=True)
+    return row
+
+
+def _proto(data: bytes):  # type: ignore[no-untyped-def]
+    import onnx
+
+    return onnx.load_model_from_string(data)
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 3)
+
+
+def main() -> None:
+    """Measure, print a line per row, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--models", nargs="+", default=["exda-tiny", "cea-tiny", "kgt-tiny"])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512])
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    started = time.perf_counter()
+    rows = [
+        measure(model, side, threads=arguments.threads, rounds=arguments.rounds)
+        for model in arguments.models
+        for side in arguments.sizes
+    ]
+    provenance = collect(seconds=time.perf_counter() - started).to_dict()
+    result = {"threads": arguments.threads, "rounds": arguments.rounds, "rows": rows, "provenance": provenance}
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
