@@ -8,7 +8,7 @@ r"""What do the rewrites buy? The same network four ways, interleaved in one run
 | eager | PyTorch eager, the network as published |
 | plain | torch.onnx.export of the network as published |
 | traced | edgeir's reference.onnx: fast forms, fused ops as functions |
-| rewritten | edgeir's model.onnx in FP32 |
+| rewritten | edgeir's model.onnx in FP32, rules on request included |
 
 Every round runs each way once, in turn; figures are medians over the rounds of times and of ratios within a round.
 The floor is the time of convolutions and matrix products alone, from ONNX Runtime's profile of the rewritten graph.
@@ -33,6 +33,7 @@ import torch
 from edgeir.cli.measuring import measuring_crop
 from edgeir.export.graph import TraceShape
 from edgeir.export.rewrites.apply import rewrite
+from edgeir.export.rewrites.catalogue import ON_REQUEST
 from edgeir.export.rewrites.cost import cost_of
 from edgeir.export.trace import trace
 from edgeir.imaging.metrics import fidelity_db
@@ -96,7 +97,7 @@ def measure(model: str, side: int, *, threads: int, rounds: int) -> dict[str, ob
     started = time.perf_counter()
     graph = trace(loaded, TraceShape(1, side, side))
     traced_bytes, traced_cost = ir.to_proto(graph).SerializeToString(), cost_of(graph)
-    rewrite(graph)
+    rewrite(graph, also=ON_REQUEST)
     rewritten_seconds = time.perf_counter() - started
     rewritten_bytes = ir.to_proto(graph).SerializeToString()
     module = load_named(model).module.eval()

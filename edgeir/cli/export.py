@@ -38,6 +38,9 @@ def command(
     without: list[str] | None = typer.Option(
         None, "--no-rewrite", metavar="RULE", help="Leave this rewrite out; repeatable."
     ),
+    also: list[str] | None = typer.Option(
+        None, "--rewrite", metavar="RULE", help="Apply this rewrite too, which is on request only; repeatable."
+    ),
     out: Path = typer.Option(
         Path(), "--out", help="Folder that receives the bundle, or the bundle's own path ending in .edgeir."
     ),
@@ -70,6 +73,7 @@ def command(
         k=k,
         runtimes=tuple(dict.fromkeys(runtime_named(name) for name in runtimes or ())),
         without=tuple(without or ()),
+        also=tuple(also or ()),
         plan=plan,
         out=out,
         force=force,

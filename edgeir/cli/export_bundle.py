@@ -50,6 +50,7 @@ class ExportRequest:
     k: int | None
     runtimes: tuple[Runtime, ...]
     without: tuple[str, ...]
+    also: tuple[str, ...]
     plan: Path | None
     out: Path
     force: bool
@@ -71,7 +72,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
     """
     started = time.perf_counter()
     runtimes = runtimes_to_build(request.targets)
-    require_rules(request.without)
+    require_rules([*request.without, *request.also])
     given_plan = None if request.plan is None else read_plan(request.plan)
     shape = request.shape
 
@@ -89,7 +90,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
 
         console.stage(f"rewriting the graph, and writing {request.precision} into it")
         model = ir.load(writer.path("reference.onnx"))
-        rewrites = rewrite(model, without=request.without)
+        rewrites = rewrite(model, without=request.without, also=request.also)
         console.say(f"      {rewrites_text(rewrites)}")
         plan, counts = _write_typed(model, request.precision, given_plan, writer)
         console.say(f"      {counts.fp16} nodes FP16, {counts.fp32} nodes FP32, {counts.casts} casts between them")

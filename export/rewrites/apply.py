@@ -10,7 +10,7 @@ import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass, ShapeInferencePass
 from onnxscript.rewriter import MatchingTracer, MatchStatus, RewriteRuleSet
 
-from edgeir.export.rewrites.catalogue import RULES, require_rules
+from edgeir.export.rewrites.catalogue import ON_REQUEST, RULES, require_rules
 from edgeir.export.rewrites.cost import Cost, cost_of
 from edgeir.precision import ROOT_MODULE, module_of
 
@@ -33,23 +33,24 @@ class Step:
     cost: Cost
 
 
-def rewrite(model: ir.Model, *, without: Collection[str] = ()) -> list[Step]:
-    """Apply every rule to ``model``, in place and in order, but for those in ``without``.
+def rewrite(model: ir.Model, *, without: Collection[str] = (), also: Collection[str] = ()) -> list[Step]:
+    """Apply the rules to ``model``, in place and in order.
 
     Args:
         model: an FP32 graph with named nodes, as `edgeir.export.trace` gives it.
         without: names of rules to leave out.
+        also: names of rules on request (`edgeir.export.rewrites.catalogue.ON_REQUEST`) to apply as well.
 
     Returns:
         the waterfall: the graph as it came, then one step per rule.
 
     Raises:
-        UsageError: ``without`` names an unknown rule.
+        UsageError: a rule is unknown.
     """
-    require_rules(without)
+    require_rules([*without, *also])
     steps = [Step("", 0, cost_of(model))]
     for name, rules in RULES.items():
-        if name in without:
+        if name in without or (name in ON_REQUEST and name not in also):
             continue
         applied = RewriteRuleSet(rules).apply_to_model(model)
         if applied:

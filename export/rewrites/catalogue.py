@@ -21,6 +21,9 @@ RULES: Mapping[str, tuple[RewriteRule, ...]] = {
     split_conv.SPLIT: tuple(_rule(split_conv.SplitConvs, parts) for parts in (2, 3)),
 }
 
+ON_REQUEST = frozenset({split_conv.SPLIT})
+"""Rules that pay on some runtimes only, and are applied where they are asked for."""
+
 
 def require_rules(names: Iterable[str]) -> None:
     """Raise ``UsageError``, with the nearest name, unless every name is a rule's."""

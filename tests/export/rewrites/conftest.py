@@ -12,6 +12,7 @@ import pytest
 from onnx.reference import ReferenceEvaluator
 
 from edgeir.export.rewrites.apply import rewrite
+from edgeir.export.rewrites.catalogue import ON_REQUEST
 
 Graph = Callable[..., onnx.ModelProto]
 GATE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}
@@ -59,7 +60,7 @@ def after(dtype: np.dtype) -> Callable[..., Counter[str]]:
     def check(model: onnx.ModelProto, *, without: tuple[str, ...] = ()) -> Counter[str]:
         before = ir.from_proto(model)
         changed = ir.from_proto(model)
-        rewrite(changed, without=without)
+        rewrite(changed, without=without, also=ON_REQUEST)
         proto = ir.to_proto(changed)
         onnx.checker.check_model(proto, full_check=True)
         shape = [side.dim_value for side in model.graph.input[0].type.tensor_type.shape.dim]

@@ -14,7 +14,7 @@ from edgeir.calibrate.typed import apply_plan
 from edgeir.errors import UsageError
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.rewrites.apply import RULE_KEY, rewrite
-from edgeir.export.rewrites.catalogue import RULES, require_rules
+from edgeir.export.rewrites.catalogue import ON_REQUEST, RULES, require_rules
 from edgeir.export.trace import trace
 from edgeir.imaging.metrics import fidelity_db
 from edgeir.models.loading import load_seeded
@@ -50,7 +50,7 @@ def run(model: ir.Model) -> np.ndarray:
 
 def test_the_network_stays_the_same(traced: Path, tmp_path: Path) -> None:
     before, after = ir.load(traced), ir.load(traced)
-    steps = rewrite(after)
+    steps = rewrite(after, also=ON_REQUEST)
     assert [step.rule for step in steps] == ["", *RULES]
     fired = {step.rule: step.applied for step in steps}
     assert fired["affine-into-conv"] > 0
@@ -73,6 +73,11 @@ def test_fp16_survives(traced: Path) -> None:
     rewrite(typed)
     apply_plan(typed, plan_fp16(typed))
     assert fidelity_db(run(typed), run(reference)) >= 55
+
+
+def test_rules_on_request_wait_for_it(traced: Path) -> None:
+    steps = rewrite(ir.load(traced))
+    assert [step.rule for step in steps] == ["", *(name for name in RULES if name not in ON_REQUEST)]
 
 
 def test_every_rule_can_be_left_out(traced: Path) -> None:
