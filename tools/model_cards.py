@@ -19,6 +19,9 @@ TASKS = {
     "kgt-tiny": "blind removal of Gaussian colour noise",
 }
 
+LEAST_GAIN_DB = 0.25
+"""Below it nothing was restored worth the name."""
+
 LIMITS = (
     "Trained on synthetic degradations of 32 photographs, for about an hour at most and without a GPU: a small network "
     "that shows the whole path on pictures that do get better, not a state of the art. Real rain, real haze and real "
@@ -35,7 +38,7 @@ def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: 
     lines = [
         f"# {name}",
         "",
-        f"Weights for {TASKS[name]}. float16, {(WEIGHTS / f'{name}.safetensors').stat().st_size / 1e6:.1f} MB.",
+        f"Weights trained for {TASKS[name]}. float16, {(WEIGHTS / f'{name}.safetensors').stat().st_size / 1e6:.1f} MB.",
         "",
         "| | |",
         "|---|---|",
@@ -66,10 +69,16 @@ def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: 
         "",
         "## Limits",
         "",
-        LIMITS,
+        f"{_not_restored(measured['rows'])}{LIMITS}",
         "",
     ]
     return "\n".join(lines)
+
+
+def _not_restored(rows: list[dict[str, Any]]) -> str:
+    """A sentence on the conditions that it leaves as they are, or nothing."""
+    names = [row["condition"] for row in rows if row["gain_db"] is not None and row["gain_db"] < LEAST_GAIN_DB]
+    return f"**It does not restore {', '.join(names)}**: the gain is below {LEAST_GAIN_DB} dB. " if names else ""
 
 
 def _row(row: dict[str, Any]) -> str:
