@@ -223,6 +223,7 @@ class Trainer:
         for parameters in self.optimiser.param_groups:
             parameters["lr"] = rate
         device, parts = self.group.device, self.recipe.accumulate
+        criterion = self.recipe.loss_at(self.step)
         total, error = torch.zeros((), device=device), torch.zeros((), device=device)
         names: list[str] = []
         for part in range(parts):
@@ -233,7 +234,7 @@ class Trainer:
             with self._no_sync(forward, last=part == parts - 1):
                 with torch.autocast(device.type, torch.bfloat16, enabled=self.recipe.autocast == "bf16"):
                     output = forward(degraded)
-                loss = loss_of(self.recipe.loss, output, clean)
+                loss = loss_of(criterion, output, clean)
                 if self.quantised is not None:
                     loss = loss + self.quantised.distillation(degraded, output)
                 (loss / parts).backward()  # type: ignore[no-untyped-call]

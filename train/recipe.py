@@ -65,20 +65,6 @@ class Data(Section):
     only: tuple[str, ...] | None = None
 
 
-class Stage(Section):
-    """Some steps with patches of one size.
-
-    Attributes:
-        steps: optimiser steps.
-        patch_px: side of the square patches, pixels of the input; a multiple of the network's size rule.
-        batch: patches per optimiser step, over all processes and accumulated parts.
-    """
-
-    steps: Positive
-    patch_px: Positive
-    batch: Positive
-
-
 class Loss(Section):
     """What is minimised.
 
@@ -97,6 +83,22 @@ class Loss(Section):
     fft_weight: Annotated[float, Field(ge=0)] = 0.1
     psnr_ceiling_db: Annotated[float, Field(gt=0, le=200)] = 80.0
     l1_weight_db: Annotated[float, Field(ge=0)] = 50.0
+
+
+class Stage(Section):
+    """Some steps with patches of one size.
+
+    Attributes:
+        steps: optimiser steps.
+        patch_px: side of the square patches, pixels of the input; a multiple of the network's size rule.
+        batch: patches per optimiser step, over all processes and accumulated parts.
+        loss: what these steps minimise instead of the recipe's ``loss``.
+    """
+
+    steps: Positive
+    patch_px: Positive
+    batch: Positive
+    loss: Loss | None = None
 
 
 class Optimiser(Section):
@@ -221,6 +223,14 @@ class Recipe(Section):
             raise ValueError("milestones must ascend")
         return self
 
+    def loss_at(self, step: int) -> Loss:
+        """What step number ``step`` (from 0) minimises: its stage's loss, or else the recipe's."""
+        for stage in self.stages:
+            if step < stage.steps:
+                return stage.loss or self.loss
+            step -= stage.steps
+        return self.loss
+
     @property
     def steps(self) -> int:
         """All optimiser steps."""
@@ -239,6 +249,9 @@ class Recipe(Section):
         """sha256 (hex) over all that decides the weights: a state resumes only under the recipe that wrote it."""
         free = {"about", "workers", "cache_mib", "saving", "compile"}
         content = {key: value for key, value in self.model_dump(mode="json").items() if key not in free}
+        for stage in content["stages"]:
+            if stage["loss"] is None:
+                del stage["loss"]
         content["order"] = list(self.degradations)  # decides which part a random number means
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

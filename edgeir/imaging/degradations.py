@@ -115,14 +115,18 @@ class Haze:
 
     beta: float
     airlight: float
+    near: float = 0.0
+    span: float = 1.0
 
     def __post_init__(self) -> None:
         require("haze", "beta", self.beta, 0, math.inf)
         require("haze", "airlight", self.airlight, 0, 1)
+        require("haze", "near", self.near, 0, 1)
+        require("haze", "span", self.span, 0, 1)
 
     def apply(self, image: Pixels, rng: np.random.Generator) -> Pixels:
         """Put haze between the camera and the scene."""
-        return weather.haze(image, rng, beta=self.beta, airlight=self.airlight)
+        return weather.haze(image, rng, beta=self.beta, airlight=self.airlight, near=self.near, span=self.span)
 
 
 @dataclass(frozen=True, slots=True)

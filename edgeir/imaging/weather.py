@@ -203,7 +203,14 @@ def haze_over(clean: Pixels, depth: Pixels, *, beta: float, airlight: float) -> 
     return clean * transmission + np.float32(airlight) * (np.float32(1) - transmission)
 
 
-def haze(clean: Pixels, rng: np.random.Generator, *, beta: float, airlight: float) -> Pixels:
-    """`haze_over` a `depth_ramp`: ``(H, W, 3) float32`` in [0, 1] to the same."""
+def haze(
+    clean: Pixels, rng: np.random.Generator, *, beta: float, airlight: float, near: float = 0.0, span: float = 1.0
+) -> Pixels:
+    """`haze_over` a `depth_ramp` from ``near`` to ``near + span``: ``(H, W, 3) float32`` in [0, 1] to the same.
+
+    A training patch is a part of a scene: a ramp over all depths within 64 pixels is four times as steep as what a
+    picture of 256 pixels shows, and nothing that was learned from it carries over.
+    """
     height, width = clean.shape[:2]
-    return haze_over(clean, depth_ramp(height, width, rng), beta=beta, airlight=airlight)
+    depth = np.float32(near) + np.float32(span) * depth_ramp(height, width, rng)
+    return haze_over(clean, depth, beta=beta, airlight=airlight)

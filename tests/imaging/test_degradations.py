@@ -79,6 +79,16 @@ def test_haze_is_its_formula_at_every_pixel() -> None:
     assert np.array_equal(haze_over(clean, np.zeros((40, 56), np.float32), beta=3, airlight=0.2), clean)
 
 
+def test_haze_over_a_part_of_the_depths() -> None:
+    clean = scene()
+    part = haze(clean, np.random.default_rng(7), beta=1.3, airlight=0.8, near=0.5, span=0.2)
+    depth = np.float32(0.5) + np.float32(0.2) * depth_ramp(40, 56, np.random.default_rng(7))
+    assert np.array_equal(part, haze_over(clean, depth, beta=1.3, airlight=0.8))
+    assert d.Haze(1.3, 0.8).apply(clean, np.random.default_rng(7)) == pytest.approx(
+        haze(clean, np.random.default_rng(7), beta=1.3, airlight=0.8, near=0, span=1)
+    )
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_depth_is_smooth_far_above_and_fills_the_range(seed: int) -> None:
     depth = depth_ramp(64, 48, np.random.default_rng(seed))
@@ -243,6 +253,8 @@ def test_seed_depends_on_all_three_names_and_on_nothing_else() -> None:
         lambda: d.Rain(0.1, 9, 0, 1.1),
         lambda: d.Haze(-1, 0.5),
         lambda: d.Haze(1, 1.5),
+        lambda: d.Haze(1, 0.5, -0.1, 1),
+        lambda: d.Haze(1, 0.5, 0, 1.5),
         lambda: d.GaussianBlur(-1),
         lambda: d.MotionBlur(math.inf, 0),
         lambda: d.Jpeg(0),

@@ -142,6 +142,15 @@ def test_validation_keeps_the_best(pictures: Path, content: Content, tmp_path: P
     assert equal(weights(tmp_path / "run", BEST), weights(tmp_path / "run")) == (means[1] > means[0])
 
 
+def test_a_stage_minimises_its_own_loss(pictures: Path, content: Content, tmp_path: Path) -> None:
+    stage = {"steps": 2, "patch_px": 16, "batch": 4}
+    recipe = parse_recipe(content(stages=[stage | {"loss": {"kind": "psnr"}}, stage]), where="test")
+    notes = Notes()
+    trainer(recipe, pictures, tmp_path / "run", notes).run()
+    losses = [progress.loss for progress in notes.steps]
+    assert max(losses[:2]) < 0 < min(losses[2:])  # decibels are negative, a mean difference is not
+
+
 def test_a_loss_that_is_no_number_stops_with_step_and_pictures(
     pictures: Path, content: Content, tmp_path: Path
 ) -> None:

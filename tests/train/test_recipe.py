@@ -119,6 +119,15 @@ def test_unknown_keys_offer_the_nearest(content: Any, message: str) -> None:
     assert re.match(message.replace("?", r"\?") if ".*" not in message else message, refused(content))
 
 
+def test_a_stage_may_have_a_loss_of_its_own() -> None:
+    first, second = table()["stages"]
+    own = parse_recipe(table(stages=[first | {"loss": {"kind": "psnr"}}, second]), where="r.yaml")
+    last = first["steps"] - 1
+    assert [own.loss_at(step).kind for step in (0, last, last + 1, own.steps - 1)] == ["psnr", "psnr", "l1", "l1"]
+    shared = parse_recipe(table(stages=[first | {"loss": None}, second]), where="r.yaml")
+    assert shared.digest() == parse_recipe(table(), where="r.yaml").digest() != own.digest()
+
+
 @pytest.mark.parametrize("key", ["name", "model", "data", "stages"])
 def test_missing_keys(key: str) -> None:
     assert refused({k: v for k, v in table().items() if k != key}) == f"r.yaml: {key}: a key is missing."
