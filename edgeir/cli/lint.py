@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgeir.cli.console import print_result
-from edgeir.errors import CheckFailed, GraphError, MissingDependency, UsageError
+from edgeir.cli.graph_file import load_graph
+from edgeir.errors import CheckFailed, UsageError
 
 if TYPE_CHECKING:
-    import onnx
-
     from edgeir.export.lint import Finding
     from edgeir.export.runtimes import Runtime
     from edgeir.report.value import Report
@@ -32,17 +31,17 @@ def command(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
 ) -> None:
     """List what would break when a runtime reads a graph, with node and fix; exit 1 if anything would."""
-    try:
-        import onnx  # noqa: F401
-    except ImportError as error:
-        raise MissingDependency("looking into a graph needs onnx", fix="Run: pip install 'edgeir[export]'") from error
-    from edgeir.export.lint import lint
     from edgeir.export.runtimes import RUNTIMES, runtime_named
     from edgeir.report.formats import emit
 
     rows = RUNTIMES if runtime == ALL else (runtime_named(runtime),)
     file = _graph_file(path)
-    model = _loaded(file)
+    graph = load_graph(file)
+    import onnx_ir as ir
+
+    from edgeir.export.lint import lint
+
+    model = ir.to_proto(graph)
     found = {row: lint(model, row, plugins=plugins) for row in rows}
     if as_json:
         data = {row.name: [asdict(finding) for finding in findings] for row, findings in found.items()}
@@ -69,18 +68,6 @@ def _graph_file(path: Path) -> Path:
     if path.suffix != ".onnx":
         raise UsageError("this can't be linted", where=str(path), expected="an .onnx file or a bundle")
     return path
-
-
-def _loaded(file: Path) -> onnx.ModelProto:
-    import onnx
-
-    try:
-        model = onnx.load(file, load_external_data=False)
-    except Exception as error:  # protobuf's own exception types are private
-        raise GraphError("this is not an ONNX file", where=str(file)) from error
-    if not model.graph.output:  # an empty file is a valid protobuf, and many a text is
-        raise GraphError("this is not an ONNX file", where=str(file), got="no graph with outputs")
-    return model
 
 
 def _report(file: Path, runtime: Runtime, findings: list[Finding]) -> Report:

@@ -1,9 +1,9 @@
 """ExDA's attention and the layer norm for maps that lie in memory as ``(N, H, W, C)``: the order of training.
 
-Convolutions are two to three times faster in this memory format, on CPUs with bf16 and on tensor cores, as long as
-nothing between them falls back to ``(N, C, H, W)``. So these forms never do: pixels stay rows, and the Gram matrix
-is divided by the norms instead of the maps. With real numbers the results are those of `edgeir.models.fused`; in FP16
-the undivided Gram matrix could overflow, which is why this form is not the one that is exported.
+Convolutions in bf16 are two to three times faster in this memory format on a CPU, as long as nothing between them
+falls back to ``(N, C, H, W)``. So these forms never do: pixels stay rows, and the Gram matrix is divided by the norms
+instead of the maps. With real numbers the results are those of `edgeir.models.fused`; in FP16 the undivided Gram matrix
+could overflow, which is why this form is not the one that is exported.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-__all__ = ["gst_attention", "is_channels_last", "layer_norm"]
+from edgeir.models.norms import inverse_norm
 
-_NORMALIZE_EPS = 1e-12  # torch.nn.functional.normalize
+__all__ = ["gst_attention", "is_channels_last", "layer_norm"]
 
 
 def is_channels_last(maps: Tensor) -> bool:
@@ -68,10 +68,7 @@ def _cosines(query: Tensor, key: Tensor, tokens: Tensor, heads: int) -> Tensor:
 
 def _inverse_norms(pixels: Tensor) -> Tensor:
     """``1 / max(norm, 1e-12)`` of every channel over the pixels: ``(N, heads, L, c) -> (N, heads, c)``."""
-    mean_square = pixels.square().mean(dim=-2)
-    length = pixels.shape[-2]
-    inverse: Tensor = torch.rsqrt(mean_square.clamp_min(_NORMALIZE_EPS**2 / length)) * length**-0.5
-    return inverse
+    return inverse_norm(pixels.square().mean(dim=-2), pixels.shape[-2])
 
 
 def _mixed(attention: Tensor, maps: Tensor, heads: int) -> Tensor:

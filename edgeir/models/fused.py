@@ -20,9 +20,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from edgeir.models import channels_last
+from edgeir.models.norms import inverse_norm
 from edgeir.ops import table
-
-_NORMALIZE_EPS = 1e-12  # torch.nn.functional.normalize
 
 # Similarities closer than this to the limit, relative to the product of the norms, are ties: float32 sums of some dozen
 # products differ by about 1e-6 between runtimes, and so do the tokens after a few stages.
@@ -73,7 +72,7 @@ def unit_rows(rows: Tensor) -> Tensor:
 
     For float32 and float64; the ONNX bodies take the same norm in float32 whatever the type of the rows.
     """
-    return rows * _inverse_norm(rows.square().mean(dim=-1, keepdim=True), rows.shape[-1])
+    return rows * inverse_norm(rows.square().mean(dim=-1, keepdim=True), rows.shape[-1])
 
 
 def unit_maps(maps: Tensor) -> Tensor:
@@ -83,13 +82,7 @@ def unit_maps(maps: Tensor) -> Tensor:
     2e-4 of the norm of a 1024x1024 map otherwise, and 1e-7 this way.
     """
     mean_square = maps.square().mean(dim=-1, keepdim=True).mean(dim=-2, keepdim=True)
-    return maps * _inverse_norm(mean_square, maps.shape[-2] * maps.shape[-1])
-
-
-def _inverse_norm(mean_square: Tensor, length: int) -> Tensor:
-    """``1 / max(norm, 1e-12)`` of rows of ``length`` elements, from the mean of their squares."""
-    inverse: Tensor = torch.rsqrt(mean_square.clamp_min(_NORMALIZE_EPS**2 / length)) * length**-0.5
-    return inverse
+    return maps * inverse_norm(mean_square, maps.shape[-2] * maps.shape[-1])
 
 
 def channel_attention(query: Tensor, key: Tensor, value: Tensor, temperature: Tensor, *, heads: int) -> Tensor:

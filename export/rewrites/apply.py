@@ -53,11 +53,13 @@ def rewrite(model: ir.Model, *, without: Collection[str] = (), also: Collection[
         if name in without or (name in ON_REQUEST and name not in also):
             continue
         applied = RewriteRuleSet(rules).apply_to_model(model)
+        cost = steps[-1].cost
         if applied:
             RemoveUnusedNodesPass()(model)
             _name_new(model.graph)
             ShapeInferencePass()(model)
-        steps.append(Step(name, applied, cost_of(model)))
+            cost = cost_of(model)
+        steps.append(Step(name, applied, cost))
     return steps
 
 

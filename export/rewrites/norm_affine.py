@@ -28,17 +28,28 @@ POOL = "pool-before-affine"
 FOLD = "affine-into-conv"
 
 
-class PoolBeforeAffine(RewriteRuleClassBase):
-    """``AveragePool(x * scale + shift)`` to ``AveragePool(x) * scale + shift``; ``shifted=False``: without a shift."""
+class _BehindAffine(RewriteRuleClassBase):
+    """A rule for what stands behind a scale and a shift, or, with ``shifted=False``, a scale alone."""
+
+    rule_name = ""
 
     def __init__(self, shifted: bool) -> None:
-        super().__init__(name=POOL, remove_nodes=False)
+        super().__init__(name=self.rule_name, remove_nodes=False)
         self._shifted = shifted
+
+    def _affine(self, op: Any, x: Any, scale: Any, shift: Any) -> Any:
+        scaled = op.Mul(x, scale)
+        return op.Add(scaled, shift) if self._shifted else scaled
+
+
+class PoolBeforeAffine(_BehindAffine):
+    """``AveragePool(x * scale + shift)`` to ``AveragePool(x) * scale + shift``; ``shifted=False``: without a shift."""
+
+    rule_name = POOL
 
     def pattern(self, op: Any, x: Any, scale: Any, shift: Any) -> Any:
         """The subgraph to look for."""
-        scaled = op.Mul(x, scale)
-        return op.AveragePool(op.Add(scaled, shift) if self._shifted else scaled, _outputs=["pooled"])
+        return op.AveragePool(self._affine(op, x, scale, shift), _outputs=["pooled"])
 
     def check(  # type: ignore[override]  # the base names no bindings
         self, context: Any, pooled: ir.Value, scale: ir.Value, shift: ir.Value | None = None, **_: Any
@@ -67,18 +78,14 @@ class PoolBeforeAffine(RewriteRuleClassBase):
         return scaled if shift is None else op.Add(scaled, shift)
 
 
-class AffineIntoConv(RewriteRuleClassBase):
+class AffineIntoConv(_BehindAffine):
     """``Conv1x1(x * scale + shift)`` to ``Conv1x1(x)`` with other weights; ``shifted=False``: without a shift."""
 
-    def __init__(self, shifted: bool) -> None:
-        super().__init__(name=FOLD, remove_nodes=False)
-        self._shifted = shifted
+    rule_name = FOLD
 
     def pattern(self, op: Any, x: Any, scale: Any, shift: Any) -> Any:
         """The subgraph to look for."""
-        scaled = op.Mul(x, scale)
-        affine = op.Add(scaled, shift) if self._shifted else scaled
-        return op.Conv(affine, _allow_other_inputs=True, _outputs=["mapped"])
+        return op.Conv(self._affine(op, x, scale, shift), _allow_other_inputs=True, _outputs=["mapped"])
 
     def check(  # type: ignore[override]  # the base names no bindings
         self, context: Any, mapped: ir.Value, scale: ir.Value, shift: ir.Value | None = None, **_: Any

@@ -3,7 +3,7 @@
 *What.* ``Split(DWConv(Conv1x1(x)))`` over channels becomes one ``DWConv(Conv1x1(x))`` per part, each with its rows of
 the weights: q, k and v, and the two halves of a gated feed-forward network.
 
-*Why.* Split copies the whole map; parts that are born apart need no copy. ONNX Runtime on a CPU gains by it; an engine
+*Why.* Split copies the whole map; parts that are born apart need no copy. But an engine
 of TensorRT-RTX for exda-tiny grows from 36 to 54 MB, since each part is a kernel of its own, which is why this rule is
 applied on request only.
 

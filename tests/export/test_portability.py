@@ -161,6 +161,10 @@ def test_lowering_is_an_identity(body: str) -> None:
         ("y = HardSwish(x)", "cannot be lowered"),
         ('y = Gelu<approximate = "tanh">(x)', "by tanh is not decomposed"),
         ("y = Mish(x)", "Mish cannot be decomposed"),
+        (
+            's = Constant<value_floats = [1.0, 1.0, 1.0]>()\n y = Resize<mode = "linear", antialias = 1>(x, , s)',
+            "Resize of opset 18",
+        ),
     ],
 )
 def test_what_cannot_be_lowered_is_refused(body: str, message: str) -> None:
