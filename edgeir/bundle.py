@@ -36,6 +36,11 @@ def bundle_name(model: str, precision: str, height: int, width: int, *, dynamic:
     return f"{name}-{precision}-{height}x{width}{'-dynamic' if dynamic else ''}{SUFFIX}"
 
 
+def prepared_name(runtime: str) -> str:
+    """File name of the graph that is prepared for one runtime: ``"model.onnxruntime.onnx"``."""
+    return f"model.{runtime}.onnx"
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """An opened bundle.
@@ -95,6 +100,15 @@ class Bundle:
     def files(self, role: str) -> tuple[Path, ...]:
         """Paths of all files with ``role``, in the order of the manifest; empty when there are none."""
         return tuple(self.path / artifact.path for artifact in self.manifest.artifacts if artifact.role == role)
+
+    def graph_for(self, runtime: str) -> Path:
+        """The graph that ``runtime`` (a name such as ``"onnxruntime"``) reads best: its prepared one, else the model's.
+
+        Raises:
+            BundleError: the bundle has neither.
+        """
+        prepared = self.path / prepared_name(runtime)
+        return prepared if prepared in self.files("prepared") else self.file("model")
 
     def read(self, path: Path | str) -> bytes:
         """The bytes of one listed file, hashed as they were read: what an engine is deserialized from.

@@ -1,28 +1,33 @@
 """One typed graph, made into the file that one version of one runtime can read.
 
 ``model.onnx`` of a bundle is opset 20 with fused ops as model-local functions. `prepare` decides what becomes of the
-functions (kept, inlined, or stripped so that a plugin is found), and lowers ops and opset for TensorRT 8. The result
-computes the same numbers: every step is an identity.
+functions (kept, inlined, or stripped so that a plugin is found), lowers ops and opset for TensorRT 8, and applies the
+rewrites that pay on this runtime only. The result computes the same numbers: every step is an identity.
 """
 
 from __future__ import annotations
+
+from collections.abc import Collection
 
 import onnx.inliner
 import onnx_ir as ir
 
 from edgeir.errors import UsageError
 from edgeir.export.lowering import lowered
+from edgeir.export.rewrites.apply import apply_rules
+from edgeir.export.rewrites.catalogue import FOR_RUNTIME
 from edgeir.export.runtimes import Functions, Runtime
 from edgeir.ops import table
 
 
-def prepare(model: ir.Model, runtime: Runtime, *, plugins: bool = False) -> ir.Model:
+def prepare(model: ir.Model, runtime: Runtime, *, plugins: bool = False, without: Collection[str] = ()) -> ir.Model:
     """The file for ``runtime``; ``model`` itself stays as it is.
 
     Args:
         model: a graph as edgeir writes it.
         runtime: a row of `edgeir.export.runtimes.RUNTIMES`.
         plugins: edgeir's plugins will be registered when the file is parsed: fused ops are left to them.
+        without: names of rewrites to leave out, of those that pay on this runtime only.
 
     Raises:
         UsageError: plugins are asked for where there are none.
@@ -41,5 +46,6 @@ def prepare(model: ir.Model, runtime: Runtime, *, plugins: bool = False) -> ir.M
             del prepared.functions[identifier]
     if runtime.opsets[1] < prepared.opset_imports.get("", 0):
         prepared = lowered(prepared, opset=runtime.opsets[1], missing=runtime.missing)
-        prepared.metadata_props.update(metadata)
+    apply_rules(prepared, (name for name in FOR_RUNTIME.get(runtime.name, ()) if name not in without))
+    prepared.metadata_props.update(metadata)
     return prepared

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edgeir.bundle import Bundle, BundleWriter, bundle_name
+from edgeir.bundle import Bundle, BundleWriter, bundle_name, prepared_name
 from edgeir.errors import BundleError
 from edgeir.manifest import EngineNote, Manifest
 from edgeir.provenance import collect
@@ -67,6 +67,16 @@ def test_roles(folder: Path) -> None:
         bundle.file("modle")
     with pytest.raises(BundleError, match=r"has 2 files of role 'engine' \(expected one\)"):
         bundle.file("engine")
+
+
+def test_the_graph_for_a_runtime(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "b.edgeir") as writer:
+        for name, role in (("model.onnx", "model"), ("model.onnxruntime.onnx", "prepared")):
+            writer.path(name).write_bytes(name.encode())
+            writer.add(name, role)
+        bundle = Bundle.open(writer.commit(MANIFEST))
+    assert bundle.graph_for("onnxruntime").name == prepared_name("onnxruntime") == "model.onnxruntime.onnx"
+    assert bundle.graph_for("tensorrt-8.6").name == "model.onnx"
 
 
 def flip(folder: Path) -> None:

@@ -32,7 +32,7 @@ def command(
         None,
         "--for",
         metavar="NAME",
-        help="Write the file for this runtime or device as well: tensorrt-8.6, jetpack-6.2, ...; repeatable.",
+        help="Write the file for this runtime or device as well: jetpack-6.2, onnxruntime, ...; repeatable.",
     ),
     plan: Path | None = typer.Option(None, "--plan", help="A plan.yaml to follow instead of planning."),
     without: list[str] | None = typer.Option(

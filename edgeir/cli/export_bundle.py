@@ -6,12 +6,13 @@ load -> trace -> reference.onnx -> rewrite -> type -> model.onnx -> engines -> p
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeir.bundle import BundleWriter, bundle_name
+from edgeir.bundle import BundleWriter, bundle_name, prepared_name
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.typed import TypedCounts, apply_plan
 from edgeir.cli.console import Console
@@ -94,7 +95,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         console.say(f"      {rewrites_text(rewrites)}")
         plan, counts = _write_typed(model, request.precision, given_plan, writer)
         console.say(f"      {counts.fp16} nodes FP16, {counts.fp32} nodes FP32, {counts.casts} casts between them")
-        prepared = [_write_prepared(runtime, writer) for runtime in request.runtimes]
+        prepared = [_write_prepared(runtime, request.without, writer) for runtime in request.runtimes]
 
         console.stage(f"building engines: {', '.join(runtimes) or 'none'}")
         engines = build_engines(runtimes, writer, shape, spec, console)
@@ -133,10 +134,10 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
     return ExportOutcome(path, report)
 
 
-def _write_prepared(runtime: Runtime, writer: BundleWriter) -> str:
+def _write_prepared(runtime: Runtime, without: Collection[str], writer: BundleWriter) -> str:
     """``model.onnx`` for one runtime, beside it; gives the file's name."""
-    name = f"model.{runtime.name}.onnx"
-    save_graph(prepare(ir.load(writer.path("model.onnx")), runtime), writer.path(name))
+    name = prepared_name(runtime.name)
+    save_graph(prepare(ir.load(writer.path("model.onnx")), runtime, without=without), writer.path(name))
     writer.add(name, "prepared", parents=("model.onnx",))
     return name
 

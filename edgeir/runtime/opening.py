@@ -72,8 +72,9 @@ def open_session(
 
     Args:
         bundle: an opened bundle.
-        backend: ``"ort"`` (``model.onnx`` in ONNX Runtime), ``"ort-reference"`` (``reference.onnx``), ``"torch"`` (the
-            network as published in PyTorch) or ``"torch-fast"`` (its exact fast form).
+        backend: ``"ort"`` (the graph prepared for ONNX Runtime, or else ``model.onnx``), ``"ort-reference"``
+            (``reference.onnx`` in ONNX Runtime), ``"torch"`` (the network as published in PyTorch) or ``"torch-fast"``
+            (its exact fast form).
         checkpoint: the weights, for a torch backend and a bundle that was made from a user's checkpoint.
         threads: threads within an operator; ``None`` leaves it to the runtime.
 
@@ -90,4 +91,5 @@ def open_session(
         return TorchSession(loaded, form="reference" if backend == "torch" else "fast", threads=threads)
     from edgeir.runtime.ort_session import OrtSession
 
-    return OrtSession(bundle.file("model" if backend == "ort" else "reference"), threads=threads)
+    path = bundle.graph_for("onnxruntime") if backend == "ort" else bundle.file("reference")
+    return OrtSession(path, threads=threads)

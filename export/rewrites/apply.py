@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -48,11 +48,15 @@ def rewrite(model: ir.Model, *, without: Collection[str] = (), also: Collection[
         UsageError: a rule is unknown.
     """
     require_rules([*without, *also])
+    wanted = (name for name in RULES if name not in without and (name not in ON_REQUEST or name in also))
+    return apply_rules(model, wanted)
+
+
+def apply_rules(model: ir.Model, names: Iterable[str]) -> list[Step]:
+    """Apply the rules called ``names`` to ``model``, in place and in order; gives the waterfall as `rewrite` does."""
     steps = [Step("", 0, cost_of(model))]
-    for name, rules in RULES.items():
-        if name in without or (name in ON_REQUEST and name not in also):
-            continue
-        applied = RewriteRuleSet(rules).apply_to_model(model)
+    for name in names:
+        applied = RewriteRuleSet(RULES[name]).apply_to_model(model)
         cost = steps[-1].cost
         if applied:
             RemoveUnusedNodesPass()(model)
