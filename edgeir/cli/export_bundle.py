@@ -18,7 +18,7 @@ from edgeir.calibrate.typed import TypedCounts, apply_plan
 from edgeir.cli.console import Console
 from edgeir.cli.engine_builds import build_engines, runtimes_to_build
 from edgeir.cli.export_report import ExportFacts, export_report, rewrites_text
-from edgeir.cli.measuring import EXPORT_PICTURES, check_drift, check_parity, rounding_session
+from edgeir.cli.measuring import EXPORT_PICTURES, check_drift, check_parity, rounding_session, time_forms
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import prepare
 from edgeir.export.rewrites.apply import rewrite
@@ -91,7 +91,13 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
 
         console.stage(f"rewriting the graph, and writing {request.precision} into it")
         model = ir.load(writer.path("reference.onnx"))
-        rewrites = rewrite(model, without=request.without, also=request.also)
+        forms: list[bytes] = []
+        rewrites = rewrite(
+            model,
+            without=request.without,
+            also=request.also,
+            seen=lambda form: forms.append(ir.to_proto(form).SerializeToString()),
+        )
         console.say(f"      {rewrites_text(rewrites)}")
         plan, counts = _write_typed(model, request.precision, given_plan, writer)
         console.say(f"      {counts.fp16} nodes FP16, {counts.fp32} nodes FP32, {counts.casts} casts between them")
@@ -104,6 +110,8 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         graph = _graph_input(shape, spec)
         graphs = {name: writer.path(name) for name in ("reference.onnx", "model.onnx")}
         portable = {name: writer.path(name) for name in prepared}
+        rewritten_ms = time_forms(forms, graph)
+        forms.clear()
         give_back()
         parity = check_parity(graphs | portable, TorchSession(loaded), graph)
 
@@ -113,7 +121,18 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
 
         provenance = collect(seconds=time.perf_counter() - started)
         facts = ExportFacts(
-            spec, request.precision, shape, rewrites, plan, counts, engines, parity, drift, writer.artifacts, typed.name
+            spec,
+            request.precision,
+            shape,
+            rewrites,
+            rewritten_ms,
+            plan,
+            counts,
+            engines,
+            parity,
+            drift,
+            writer.artifacts,
+            typed.name,
         )
         report = export_report(facts, provenance)
         for name, form in (("report.json", "json"), ("report.html", "html")):

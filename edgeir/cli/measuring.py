@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ from edgeir.imaging.padding import pad_to
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Session
+from edgeir.runtime.timing import time_together
 from edgeir.spec import OUTPUT_NAME
 
 if TYPE_CHECKING:
@@ -32,6 +34,7 @@ PARITY_PICTURE = "astronaut"
 EXPORT_PICTURES = 2  # an export looks at the first pictures of the set; validate at all of them
 # A dynamic graph is compared up to this area: PyTorch's reference form of a network with a key graph takes gigabytes.
 _LARGEST_PARITY_PX = 512 * 320
+_FORM_ROUNDS = 3
 _LARGEST_CROP_PX = 300  # the smallest measuring picture is 300 pixels high
 
 
@@ -79,6 +82,19 @@ def _batch_of(picture: Pixels, batch: int) -> Pixels:
 def rounding_session(path: Path) -> OrtSession:
     """A session for measuring: every FP16 result is rounded, which ONNX Runtime by itself leaves out on a CPU."""
     return OrtSession(rounded(path.read_bytes()), arena=False)
+
+
+def time_forms(forms: Sequence[bytes], graph: GraphInput) -> list[float]:
+    """Latency of FP32 graphs in ONNX Runtime on this machine, ms per batch at the optimum: medians of rounds in turn.
+
+    Empty where a picture has more than `_LARGEST_PARITY_PX` pixels: dozens of runs would take minutes.
+    """
+    if graph.optimum[0] * graph.optimum[1] > _LARGEST_PARITY_PX:
+        return []
+    batch = _batch_of(measuring_crop(PARITY_PICTURE, *graph.optimum), graph.batch)
+    sessions = {str(index): OrtSession(form, arena=False) for index, form in enumerate(forms)}
+    runners = {name: partial(session.run, batch) for name, session in sessions.items()}
+    return [timing.percentile_ms(50) for timing in time_together(runners, rounds=_FORM_ROUNDS).values()]
 
 
 def parity_sizes(graph: GraphInput) -> list[tuple[int, int]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -33,13 +33,23 @@ class Step:
     cost: Cost
 
 
-def rewrite(model: ir.Model, *, without: Collection[str] = (), also: Collection[str] = ()) -> list[Step]:
+Seen = Callable[[ir.Model], None]
+
+
+def rewrite(
+    model: ir.Model,
+    *,
+    without: Collection[str] = (),
+    also: Collection[str] = (),
+    seen: Seen = lambda model: None,
+) -> list[Step]:
     """Apply the rules to ``model``, in place and in order.
 
     Args:
         model: an FP32 graph with named nodes, as `edgeir.export.trace` gives it.
         without: names of rules to leave out.
         also: names of rules on request (`edgeir.export.rewrites.catalogue.ON_REQUEST`) to apply as well.
+        seen: shown the graph as it came, and again after every rule that fired.
 
     Returns:
         the waterfall: the graph as it came, then one step per rule.
@@ -49,12 +59,13 @@ def rewrite(model: ir.Model, *, without: Collection[str] = (), also: Collection[
     """
     require_rules([*without, *also])
     wanted = (name for name in RULES if name not in without and (name not in ON_REQUEST or name in also))
-    return apply_rules(model, wanted)
+    return apply_rules(model, wanted, seen=seen)
 
 
-def apply_rules(model: ir.Model, names: Iterable[str]) -> list[Step]:
+def apply_rules(model: ir.Model, names: Iterable[str], *, seen: Seen = lambda model: None) -> list[Step]:
     """Apply the rules called ``names`` to ``model``, in place and in order; gives the waterfall as `rewrite` does."""
     steps = [Step("", 0, cost_of(model))]
+    seen(model)
     for name in names:
         applied = RewriteRuleSet(RULES[name]).apply_to_model(model)
         cost = steps[-1].cost
@@ -63,6 +74,7 @@ def apply_rules(model: ir.Model, names: Iterable[str]) -> list[Step]:
             _name_new(model.graph)
             ShapeInferencePass()(model)
             cost = cost_of(model)
+            seen(model)
         steps.append(Step(name, applied, cost))
     return steps
 

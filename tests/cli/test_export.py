@@ -11,6 +11,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeir.bundle import Bundle
@@ -171,8 +172,10 @@ def test_a_failed_check_keeps_the_bundle(
 def test_the_waterfall_of_the_rewrites(made_static: Path) -> None:
     tables = {table["title"]: table for table in json.loads((made_static / "report.json").read_text())["tables"]}
     rows = {row[0]: row for row in tables["Rewrites"]["rows"]}
-    assert list(rows) == ["tracing", "pool-before-affine", "affine-into-conv"]
-    assert all(row[1] > 0 for name, row in rows.items() if name != "tracing")
+    assert list(rows) == ["tracing", "pool-before-affine", "affine-into-conv", "pad-gated-width"]
+    assert [row[1] > 0 for row in list(rows.values())[1:]] == [True, True, False]  # its widths are even
+    assert all(row[-1] > 0 for row in rows.values())
+    assert rows["pad-gated-width"][-1] == rows["affine-into-conv"][-1]  # the same graph, timed once
     assert rows["affine-into-conv"][2] < rows["tracing"][2]
 
 
@@ -186,3 +189,24 @@ def test_rewrites_are_chosen(cli: Any, weights_file: Path, quick_trace: None, tm
     assert "encoder_level1.0.norm2.body/Add_2" in left
     for option in ("--rewrite", "--no-rewrite"):
         cli("export", *arguments, "--force", option, "split-conv").sentence(2, "unknown rule", "Did you mean")
+
+
+def test_the_file_for_a_cpu_is_what_the_backend_opens(
+    cli: Any, weights_file: Path, quick_trace: None, tmp_path: Path
+) -> None:
+    import onnx
+
+    from edgeir.runtime.opening import open_session
+
+    where = ("--checkpoint", weights_file, "--size", "64x64", "--target", "ort", "--out", tmp_path / "a.edgeir")
+    cli("export", *where, "--fp32", "--for", "onnxruntime").done()
+    bundle = Bundle.open(tmp_path / "a.edgeir")
+    assert bundle.graph_for("onnxruntime").name == "model.onnxruntime.onnx"
+    rows = json.loads((bundle.path / "report.json").read_text())["tables"][0]["rows"]
+    assert "model.onnxruntime.onnx" in {row[0] for row in rows}  # it was compared too
+    picture = np.random.default_rng(0).random((1, 3, 64, 64), dtype=np.float32)
+    first, second = (open_session(bundle, backend, threads=1).run(picture) for backend in ("ort", "ort-reference"))
+    assert np.abs(first - second).max() < 1e-5  # float32 in another order
+    cli("export", *where, "--fp32", "--force", "--for", "onnxruntime", "--no-rewrite", "split-convs").done()
+    left = {node.name for node in onnx.load(bundle.path / "model.onnxruntime.onnx").graph.node}
+    assert "encoder_level1.0.attn.qkv/Conv.part1" not in left
