@@ -1,4 +1,4 @@
-r"""What do the rewrites buy? The same network four ways, interleaved in one run, on ONNX Runtime's CPU provider.
+r"""What do the rewrites buy? The same network five ways, interleaved in one run, on ONNX Runtime's CPU provider.
 
     python -m benchmarks.rewrites --models exda-tiny cea-tiny kgt-tiny --sizes 128 256 512 \
         --out benchmarks/results/rewrites-cpu.json
@@ -8,10 +8,13 @@ r"""What do the rewrites buy? The same network four ways, interleaved in one run
 | eager | PyTorch eager, the network as published |
 | plain | torch.onnx.export of the network as published |
 | traced | edgeir's reference.onnx: fast forms, fused ops as functions |
-| rewritten | edgeir's model.onnx in FP32, rules on request included |
+| rewritten | edgeir's model.onnx in FP32 |
+| cpu | edgeir's model.onnxruntime.onnx in FP32: the rules that pay on a CPU besides |
 
 Every round runs each way once, in turn; figures are medians over the rounds of times and of ratios within a round.
-The floor is the time of convolutions and matrix products alone, from ONNX Runtime's profile of the rewritten graph.
+The floor is the time of convolutions and matrix products alone, from ONNX Runtime's profile of the last way. Peak
+memory is that of a process that opens one file and runs it once. Drift is the largest difference, over the validation
+degradations of one picture, between the PSNR against the truth that the plain and the last way reach.
 """
 
 from __future__ import annotations
@@ -19,6 +22,8 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import warnings
@@ -32,16 +37,19 @@ import torch
 
 from edgeir.cli.measuring import measuring_crop
 from edgeir.export.graph import TraceShape
+from edgeir.export.portability import prepare
 from edgeir.export.rewrites.apply import rewrite
-from edgeir.export.rewrites.catalogue import ON_REQUEST
 from edgeir.export.rewrites.cost import cost_of
+from edgeir.export.runtimes import runtime_named
 from edgeir.export.trace import trace
-from edgeir.imaging.metrics import fidelity_db
+from edgeir.imaging.conditions import VALIDATION_CONDITIONS, degrade
+from edgeir.imaging.metrics import fidelity_db, psnr_float
 from edgeir.models.loading import load_named
 from edgeir.ops.functions import OPSET
 from edgeir.provenance import collect
 from edgeir.spec import INPUT_NAME
 
+PICTURE = "astronaut"
 PRODUCTS = ("Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
 Run = Callable[[np.ndarray], np.ndarray]
 
@@ -87,19 +95,54 @@ def floor_ms(model: bytes, threads: int, picture: np.ndarray, folder: Path) -> f
     return statistics.median(totals)
 
 
+_PEAK = """
+import sys
+import numpy as np
+import onnxruntime as ort
+options = ort.SessionOptions()
+options.intra_op_num_threads = int(sys.argv[2])
+options.log_severity_level = 3
+session = ort.InferenceSession(sys.argv[1], options, providers=["CPUExecutionProvider"])
+(graph_input,) = session.get_inputs()
+session.run(None, {graph_input.name: np.zeros(graph_input.shape, np.float32)})
+print(next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
+
+
+def peak_mib(model: bytes, threads: int, folder: Path) -> int:
+    """Peak resident memory of a process that opens ``model`` and runs it once, MiB; reads Linux's /proc."""
+    path = folder / "peak.onnx"
+    path.write_bytes(model)
+    command = [sys.executable, "-c", _PEAK, str(path), str(threads)]
+    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout) // 1024
+
+
+def drift_db(run: Run, reference: Run, side: int) -> float:
+    """Largest difference of PSNR against the truth over the validation degradations, dB."""
+    truth = measuring_crop(PICTURE, side, side)
+    largest = 0.0
+    for condition in VALIDATION_CONDITIONS:
+        batch = np.ascontiguousarray(degrade(condition, truth, PICTURE).transpose(2, 0, 1)[None])
+        reached = [psnr_float(way(batch)[0].transpose(1, 2, 0), truth) for way in (run, reference)]
+        largest = max(largest, abs(reached[0] - reached[1]))
+    return largest
+
+
 def measure(model: str, side: int, *, threads: int, rounds: int) -> dict[str, object]:
     """One row: times, ratios, costs and fidelity of one network at one size."""
     loaded = load_named(model)
-    picture = np.ascontiguousarray(measuring_crop("astronaut", side, side).transpose(2, 0, 1)[None])
+    picture = np.ascontiguousarray(measuring_crop(PICTURE, side, side).transpose(2, 0, 1)[None])
     started = time.perf_counter()
     plain_bytes = plain(model, side)
     plain_seconds = time.perf_counter() - started
     started = time.perf_counter()
     graph = trace(loaded, TraceShape(1, side, side))
     traced_bytes, traced_cost = ir.to_proto(graph).SerializeToString(), cost_of(graph)
-    rewrite(graph, also=ON_REQUEST)
+    rewrite(graph)
     rewritten_seconds = time.perf_counter() - started
-    rewritten_bytes = ir.to_proto(graph).SerializeToString()
+    rewritten_bytes, rewritten_cost = ir.to_proto(graph).SerializeToString(), cost_of(graph)
+    graph = prepare(graph, runtime_named("onnxruntime"))
+    cpu_bytes, cpu_cost = ir.to_proto(graph).SerializeToString(), cost_of(graph)
     module = load_named(model).module.eval()
     module.set_form("reference")
 
@@ -116,6 +159,7 @@ def measure(model: str, side: int, *, threads: int, rounds: int) -> dict[str, ob
         "plain": runner(plain_bytes),
         "traced": runner(traced_bytes),
         "rewritten": runner(rewritten_bytes),
+        "cpu": runner(cpu_bytes),
     }
     outputs = {name: run(picture) for name, run in ways.items()}  # warm-up as well
     seconds: dict[str, list[float]] = {name: [] for name in ways}
@@ -125,24 +169,31 @@ def measure(model: str, side: int, *, threads: int, rounds: int) -> dict[str, ob
             run(picture)
             seconds[name].append(time.perf_counter() - started)
     with tempfile.TemporaryDirectory() as folder:
-        floor = floor_ms(rewritten_bytes, threads, picture, Path(folder))
-    rewritten_cost, plain_cost = cost_of(graph), cost_of(ir.from_proto(_proto(plain_bytes)))
+        floor = floor_ms(cpu_bytes, threads, picture, Path(folder))
+        peak = {
+            "plain": peak_mib(plain_bytes, threads, Path(folder)),
+            "cpu": peak_mib(cpu_bytes, threads, Path(folder)),
+        }
+    plain_cost = cost_of(ir.from_proto(_proto(plain_bytes)))
+    costs = {"plain": plain_cost, "traced": traced_cost, "rewritten": rewritten_cost, "cpu": cpu_cost}
     row: dict[str, object] = {
         "model": model,
         "size": f"{side}x{side}",
         "ms": {name: round(statistics.median(times) * 1e3, 1) for name, times in seconds.items()},
         "floor_ms": round(floor, 1),
-        "ratio_to_rewritten": {
-            name: round(statistics.median(a / b for a, b in zip(times, seconds["rewritten"], strict=True)), 3)
+        "ratio_to_cpu": {
+            name: round(statistics.median(a / b for a, b in zip(times, seconds["cpu"], strict=True)), 3)
             for name, times in seconds.items()
-            if name != "rewritten"
+            if name != "cpu"
         },
         "fidelity_to_eager_db": {
             name: round(fidelity_db(output, outputs["eager"]), 1) for name, output in outputs.items() if name != "eager"
         },
-        "nodes": {"plain": plain_cost.nodes, "traced": traced_cost.nodes, "rewritten": rewritten_cost.nodes},
-        "gmac": {"plain": _rounded(plain_cost.gmac), "rewritten": _rounded(rewritten_cost.gmac)},
-        "moved_mb": {"plain": _rounded(plain_cost.moved_mb), "rewritten": _rounded(rewritten_cost.moved_mb)},
+        "drift_db": round(drift_db(ways["cpu"], ways["plain"], side), 4),
+        "peak_mib": peak,
+        "nodes": {name: cost.nodes for name, cost in costs.items()},
+        "gmac": {name: _rounded(cost.gmac) for name, cost in costs.items()},
+        "moved_mb": {name: _rounded(cost.moved_mb) for name, cost in costs.items()},
         "export_seconds": {"plain": round(plain_seconds, 1), "traced and rewritten": round(rewritten_seconds, 1)},
     }
     print(json.dumps(row), flush=True)
