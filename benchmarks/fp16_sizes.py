@@ -1,9 +1,15 @@
 """Does the FP16 graph survive large pictures? Fidelity to PyTorch FP32 and NaN or Inf, per size and picture.
 
-    python -m benchmarks.fp16_sizes --model exda-tiny --sizes 256 512 1024 --out benchmarks/results/fp16-sizes-cpu.json
+    python -m benchmarks.fp16_sizes --sizes 64 256 512 1024 2048 --out benchmarks/results/fp16-sizes-cpu.json
 
-One graph is traced per size; pictures are a real one and the hard ones: all 0, all 1, one white pixel, pure noise.
-The reference is the network as published, PyTorch eager, FP32. The FP16 graph runs on the CPU with every FP16 result
+Pictures are a real one and the hard ones: all 0, all 1, one white pixel, pure noise. Two FP16 graphs per size:
+
+| graph | what it is |
+|---|---|
+| edgeir | rewritten, and FP16 where `edgeir.calibrate.fp16` plans it: what ``model.onnx`` is |
+| plain | torch.onnx.export of the network as published, every node FP16 |
+
+The reference is the network as published, PyTorch eager, FP32. Both FP16 graphs run on the CPU with every FP16 result
 rounded (`edgeir.calibrate.rounded`).
 """
 
@@ -11,19 +17,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnx_ir as ir
 
+from benchmarks.rewrites import plain
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.typed import apply_plan
 from edgeir.cli.measuring import measuring_crop, rounding_session
 from edgeir.compare.parity import compare_outputs
 from edgeir.export.graph import TraceShape, save_graph
+from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.trace import trace
 from edgeir.models.loading import load_named
+from edgeir.models.registry import weights_state
+from edgeir.precision import Precision, PrecisionPlan
 from edgeir.provenance import collect
 from edgeir.runtime.torch_session import TorchSession
 
@@ -41,31 +54,40 @@ def pictures(side: int) -> dict[str, np.ndarray]:
     }
 
 
-def measure(model: str, side: int, names: list[str] | None, folder: Path) -> list[dict[str, object]]:
-    """One row per picture at one size; all pictures where no names are given."""
+def measure(model: str, side: int, names: list[str] | None, graphs: list[str], folder: Path) -> list[dict[str, object]]:
+    """One row per graph and picture at one size; all pictures where no names are given."""
     loaded = load_named(model)
-    graph = trace(loaded, TraceShape(1, side, side))
-    counts = apply_plan(graph, plan_fp16(graph))
-    path = folder / f"{side}.onnx"
-    save_graph(graph, path)
-    session, reference = rounding_session(path), TorchSession(loaded)
+    wanted = {name: picture for name, picture in pictures(side).items() if not names or name in names}
+    reference = TorchSession(loaded)
+    expected = {name: reference.run(picture) for name, picture in wanted.items()}
     rows: list[dict[str, object]] = []
-    for name, picture in pictures(side).items():
-        if names and name not in names:
-            continue
-        row = compare_outputs(name, session.run(picture), reference.run(picture), height=side, width=side)
-        rows.append(
-            {
-                "size": f"{side}x{side}",
-                "picture": name,
-                "fidelity_db": round(row.fidelity_db, 2),
-                "max_abs": row.max_abs,
-                "nonfinite": row.nonfinite,
-                "nodes_fp16": counts.fp16,
-                "nodes_fp32": counts.fp32,
-            }
-        )
-        print(f"{side:5d}  {name:16s}  {row.fidelity_db:6.1f} dB  NaN or Inf {row.nonfinite}", flush=True)
+    for kind in graphs:
+        if kind == "plain":
+            graph = ir.from_proto(onnx.load_model_from_string(plain(model, side)))
+            plan = PrecisionPlan(default=Precision.FP16)
+        else:
+            graph = trace(load_named(model), TraceShape(1, side, side))
+            rewrite(graph)
+            plan = plan_fp16(graph)
+        counts = apply_plan(graph, plan)
+        path = folder / f"{side}.onnx"
+        save_graph(graph, path)
+        session = rounding_session(path)
+        for name, picture in wanted.items():
+            row = compare_outputs(name, session.run(picture), expected[name], height=side, width=side)
+            rows.append(
+                {
+                    "graph": kind,
+                    "size": f"{side}x{side}",
+                    "picture": name,
+                    "fidelity_db": round(row.fidelity_db, 2) if math.isfinite(row.fidelity_db) else None,
+                    "max_abs": row.max_abs,
+                    "nonfinite": row.nonfinite,
+                    "nodes_fp16": counts.fp16,
+                    "nodes_fp32": counts.fp32,
+                }
+            )
+            print(f"{kind:7s} {side:5d}  {name:16s}  {row.fidelity_db:6.1f} dB  NaN or Inf {row.nonfinite}", flush=True)
     return rows
 
 
@@ -73,17 +95,25 @@ def main() -> None:
     """Measure, print a line per row, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--model", default="exda-tiny")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[256, 512, 1024])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256, 512, 1024, 2048])
+    parser.add_argument("--graphs", nargs="+", default=["edgeir", "plain"], choices=["edgeir", "plain"])
     parser.add_argument("--pictures", nargs="*", help="only these; 1024x1024 takes a minute and several GB each")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         rows = [
-            row for side in arguments.sizes for row in measure(arguments.model, side, arguments.pictures, Path(folder))
+            row
+            for side in arguments.sizes
+            for row in measure(arguments.model, side, arguments.pictures, arguments.graphs, Path(folder))
         ]
     provenance = collect(seconds=time.perf_counter() - started).to_dict()
-    result = {"model": arguments.model, "weights": "seeded, untrained", "rows": rows, "provenance": provenance}
+    result = {
+        "model": arguments.model,
+        "weights": weights_state(arguments.model),
+        "rows": rows,
+        "provenance": provenance,
+    }
     if arguments.out is not None:
         arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

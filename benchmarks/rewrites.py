@@ -47,7 +47,7 @@ from edgeir.imaging.metrics import fidelity_db, psnr_float
 from edgeir.models.loading import load_named
 from edgeir.ops.functions import OPSET
 from edgeir.provenance import collect
-from edgeir.spec import INPUT_NAME
+from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 
 PICTURE = "astronaut"
 PRODUCTS = ("Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
@@ -62,7 +62,13 @@ def plain(model: str, side: int) -> bytes:
     with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program = torch.onnx.export(
-            module, (example,), dynamo=True, opset_version=OPSET, input_names=[INPUT_NAME], verbose=False
+            module,
+            (example,),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT_NAME],
+            output_names=[OUTPUT_NAME],
+            verbose=False,
         )
     assert program is not None
     return bytes(program.model_proto.SerializeToString())
