@@ -27,14 +27,20 @@ _CONSTANTS = f"""
 """
 
 
-def _unit_rows(rows: str, result: str) -> str:
-    """Lines that set ``result`` (T) to ``rows`` (T) with each row divided by its L2 norm, in float32 inside."""
+def _unit_rows(rows: str, result: str, *, times: str = "") -> str:
+    """Lines that set ``result`` (T) to ``rows`` (T) with each row divided by its L2 norm, in float32 inside.
+
+    ``times``: a float32 value that multiplies the rows as well, one number per row or fewer.
+    """
+    inverse = f"{rows}_inverse"
+    scaled = f"{rows}_scaled = Mul({inverse}, {times})" if times else ""
     return f"""
     {rows}_f = Cast<to = 1>({rows})
     {rows}_l2 = ReduceL2({rows}_f, last)
     {rows}_norm = Max({rows}_l2, eps)
-    {rows}_inverse = Reciprocal({rows}_norm)
-    {rows}_unit = Mul({rows}_f, {rows}_inverse)
+    {inverse} = Reciprocal({rows}_norm)
+    {scaled}
+    {rows}_unit = Mul({rows}_f, {f"{rows}_scaled" if times else inverse})
     {result} = CastLike({rows}_unit, {rows})
 """
 
@@ -56,20 +62,22 @@ _KEY_GRAPH = """
     keep = GreaterOrEqual(similarity, threshold)
 """
 
+# The scale multiplies the n x d rows of the queries, not the n x n logits: a pass over the largest tensor less.
 _KEY_GRAPH_ATTENTION = (
     _CONSTANTS
-    + _unit_rows("query", "query_rows")
+    + """
+    scale_f = Cast<to = 1>(scale)
+"""
+    + _unit_rows("query", "query_rows", times="scale_f")
     + _unit_rows("key", "key_rows")
     + f"""
     heads_axis = Constant<value_ints = [1]>()
     masked = Constant<value = float {{{table.MASKED_LOGIT}}}>()
     key_columns = Transpose<perm = [0, 1, 3, 2]>(key_rows)
-    cosine = MatMul(query_rows, key_columns)
-    cosine_f = Cast<to = 1>(cosine)
-    scale_f = Cast<to = 1>(scale)
+    scaled = MatMul(query_rows, key_columns)
+    scaled_f = Cast<to = 1>(scaled)
     bias_f = Cast<to = 1>(bias)
-    scaled = Mul(cosine_f, scale_f)
-    logits = Add(scaled, bias_f)
+    logits = Add(scaled_f, bias_f)
     keep_heads = Unsqueeze(keep, heads_axis)
     kept = Where(keep_heads, logits, masked)
     weights_f = Softmax<axis = -1>(kept)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from onnxscript.rewriter import RewriteRule, RewriteRuleClassBase
 
 from edgeir.errors import UsageError, nearest
-from edgeir.export.rewrites import channel_mean, gated_width, norm_affine, split_conv
+from edgeir.export.rewrites import channel_mean, gated_width, norm_affine, split_conv, unsorted_topk
 
 
 def _rule(kind: type[RewriteRuleClassBase], *form: int) -> RewriteRule:
@@ -25,9 +25,12 @@ RULES: Mapping[str, tuple[RewriteRule, ...]] = {
     ),
     split_conv.SPLIT: tuple(_rule(split_conv.SplitConvs, parts) for parts in (2, 3)),
     channel_mean.MEAN: (_rule(channel_mean.ChannelMeanAsProduct),),
+    unsorted_topk.UNSORTED: (_rule(unsorted_topk.UnsortedTopK),),
 }
 
-FOR_RUNTIME: Mapping[str, tuple[str, ...]] = {"onnxruntime": (split_conv.SPLIT, channel_mean.MEAN)}
+FOR_RUNTIME: Mapping[str, tuple[str, ...]] = {
+    "onnxruntime": (split_conv.SPLIT, channel_mean.MEAN, unsorted_topk.UNSORTED)
+}
 """Rules that pay on one runtime only: in its prepared file (`edgeir.export.portability`), or where asked for."""
 
 ON_REQUEST = frozenset(name for names in FOR_RUNTIME.values() for name in names)
