@@ -120,6 +120,8 @@ class _Writer:
             )
         node.replace_input_with(0, pair)
         node.replace_input_with(1, self._stored(weight, entry.channel_axis, node))
+        if not weight.uses():
+            self._graph.initializers.pop(weight.name or "", None)
 
     def _pair(self, value: ir.Value, amax: float, before: ir.Node) -> ir.Value:
         assert value.dtype is not None

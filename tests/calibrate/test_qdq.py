@@ -75,6 +75,7 @@ def test_what_is_written(micro: Any) -> None:
     after = Counter(node.op_type for node in model.graph)
     assert counts.pairs == len({tensors[name] for name in names})
     assert counts.layers == len(names)
+    assert all(value.uses() for value in model.graph.initializers.values())  # no weight is stored twice
     assert after["QuantizeLinear"] == counts.pairs
     assert after["DequantizeLinear"] == counts.pairs + counts.layers
     assert {op: after[op] for op in before} == dict(before)

@@ -1,0 +1,108 @@
+"""Watching a graph run on pictures: from tensors to ranges, in bounded memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeir.calibrate.observers import Observer, make_observer
+from edgeir.calibrate.ranges import Ranges, TensorRange
+from edgeir.errors import GraphError, UsageError, nearest
+from edgeir.runtime.ort_session import OrtSession
+
+Pictures = NDArray[np.float32]
+
+MOST_MEMORY = 512 * 2**20
+"""Bytes of activations that one pass keeps at a time; more tensors take more passes over the pictures."""
+
+
+def observe(
+    model: ir.Model,
+    tensors: Sequence[str],
+    pictures: Callable[[], Iterable[Pictures]],
+    *,
+    method: str = "entropy",
+    most_memory: int = MOST_MEMORY,
+    on_picture: Callable[[], None] = lambda: None,
+) -> tuple[Ranges, Mapping[str, Observer]]:
+    """Run an FP32 graph on pictures and find the range of each tensor.
+
+    Args:
+        model: with one input; left as it is.
+        tensors: names of values of the graph.
+        pictures: gives the batches, ``(N, 3, H, W) float32``, anew at every call and in the same order.
+        method: key of `edgeir.calibrate.observers.OBSERVERS`.
+        most_memory: bytes of the outputs of one run; a tensor of unknown size counts as the largest known one.
+        on_picture: called after every run, for progress.
+
+    Returns:
+        the ranges in the order of ``tensors``, and the observers that found them.
+
+    Raises:
+        GraphError: the graph has no such tensor, or ONNX Runtime refuses it.
+        UsageError: unknown method, or no pictures.
+        CheckFailed: an activation is NaN or infinite.
+    """
+    observers = {name: make_observer(method) for name in dict.fromkeys(tensors)}
+    values = {value.name or "": value for value in model.graph.inputs}
+    values |= {value.name or "": value for node in model.graph for value in node.outputs}
+    for name in observers:
+        if name not in values:
+            raise GraphError(f"the graph has no tensor '{name}'", where="calibration", fix=nearest(name, values))
+    seen = 0
+    for group in _groups({name: values[name] for name in observers}, most_memory):
+        session = OrtSession(_exposed(model, group), arena=False)
+        seen = 0
+        for batch in pictures():
+            outputs = session.run_all(batch)
+            for name in group:
+                observers[name].observe(outputs.get(name, batch))  # the graph's input is no output
+            seen += len(batch)
+            on_picture()
+        del session
+    if observers and not seen:
+        raise UsageError("there is no picture to calibrate with", where="calibration")
+    return Ranges(method, seen, {name: _range(observer) for name, observer in observers.items()}), observers
+
+
+def _groups(values: Mapping[str, ir.Value], most_memory: int) -> list[list[str]]:
+    """Names in order, cut where the tensors of a group would take more than ``most_memory``."""
+    sizes = {name: _bytes(value) for name, value in values.items()}
+    largest = max((size for size in sizes.values() if size is not None), default=most_memory)
+    groups: list[list[str]] = []
+    held = 0
+    for name, size in sizes.items():
+        needed = largest if size is None else size
+        if not groups or held + needed > most_memory:
+            groups.append([])
+            held = 0
+        groups[-1].append(name)
+        held += needed
+    return groups
+
+
+def _bytes(value: ir.Value) -> int | None:
+    if value.shape is None or not value.shape.is_static():
+        return None
+    return 4 * math.prod(value.shape.numpy())
+
+
+def _exposed(model: ir.Model, names: Sequence[str]) -> bytes:
+    """The graph with these values as further outputs; an input of the graph is known without."""
+    copy = ir.from_proto(ir.to_proto(model))
+    outputs = {value.name for value in copy.graph.outputs}
+    made = {value.name: value for node in copy.graph for value in node.outputs}
+    copy.graph.outputs.extend(made[name] for name in names if name in made and name not in outputs)
+    return bytes(ir.to_proto(copy).SerializeToString())
+
+
+def _range(observer: Observer) -> TensorRange:
+    amax = observer.amax()
+    magnitudes = getattr(observer, "magnitudes", None)
+    if magnitudes is None:
+        return TensorRange(amax, amax)
+    return TensorRange(amax, magnitudes.largest, magnitudes.share_above(amax))
