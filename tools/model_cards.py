@@ -23,7 +23,7 @@ LEAST_GAIN_DB = 0.25
 """Below it nothing was restored worth the name."""
 
 LIMITS = (
-    "Trained on synthetic degradations of 32 photographs, for about an hour at most and without a GPU: a small network "
+    "Trained on synthetic degradations of 32 photographs, for two hours at most and without a GPU: a small network "
     "that shows the whole path on pictures that do get better, not a state of the art. Real rain, real haze and real "
     "sensors look different. A naturally dark or hazy picture may be taken for a degraded one."
 )
