@@ -22,10 +22,12 @@ TASKS = {
 LEAST_GAIN_DB = 0.25
 """Below it nothing was restored worth the name."""
 
+VISIBLE_LOSS_DB = 0.1
+
 LIMITS = (
-    "Trained on synthetic degradations of 32 photographs, for two hours at most and without a GPU: a small network "
-    "that shows the whole path on pictures that do get better, not a state of the art. Real rain, real haze and real "
-    "sensors look different. A naturally dark or hazy picture may be taken for a degraded one."
+    "Trained on synthetic degradations of 32 photographs, for two and a half hours at most and without a GPU: a small "
+    "network that shows the whole path on pictures that do get better, not a state of the art. Real rain, real haze and "
+    "real sensors look different. A naturally dark or hazy picture may be taken for a degraded one."
 )
 
 
@@ -76,9 +78,12 @@ def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: 
 
 
 def _not_restored(rows: list[dict[str, Any]]) -> str:
-    """A sentence on the conditions that it leaves as they are, or nothing."""
-    names = [row["condition"] for row in rows if row["gain_db"] is not None and row["gain_db"] < LEAST_GAIN_DB]
-    return f"**It does not restore {', '.join(names)}**: the gain is below {LEAST_GAIN_DB} dB. " if names else ""
+    """Sentences on the conditions that it leaves as they are or makes worse, or nothing."""
+    gains = {row["condition"]: row["gain_db"] for row in rows if row["gain_db"] is not None}
+    worse = [f"{name} ({gain:+.2f} dB)" for name, gain in gains.items() if gain < -VISIBLE_LOSS_DB]
+    idle = [name for name, gain in gains.items() if -VISIBLE_LOSS_DB <= gain < LEAST_GAIN_DB]
+    text = f"**It makes pictures worse that suffer from {', '.join(worse)}.** " if worse else ""
+    return text + (f"**It does not restore {', '.join(idle)}**: the gain is below {LEAST_GAIN_DB} dB. " if idle else "")
 
 
 def _row(row: dict[str, Any]) -> str:
