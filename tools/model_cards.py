@@ -26,8 +26,8 @@ VISIBLE_LOSS_DB = 0.1
 
 LIMITS = (
     "Trained on synthetic degradations of 32 photographs, for two and a half hours at most and without a GPU: a small "
-    "network that shows the whole path on pictures that do get better, not a state of the art. Real rain, real haze and "
-    "real sensors look different. A naturally dark or hazy picture may be taken for a degraded one."
+    "network that shows the whole path on pictures that do get better, not a state of the art. Real rain, real haze "
+    "and real sensors look different. A naturally dark or hazy picture may be taken for a degraded one."
 )
 
 
