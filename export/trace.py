@@ -84,7 +84,7 @@ def trace(loaded: LoadedModel, shape: TraceShape) -> ir.Model:
 def _fold(model: ir.Model) -> None:
     """Compute what is known: what the exporter writes for shapes and types are three nodes of five.
 
-    The exporter's own ``optimize`` does the same, and then tries some sixty rules at every node, of which none fits
+    The exporter's own ``optimize`` does the same, and then tries some forty rules at every node, of which none fits
     edgeir's networks: that took a third of the whole export.
     """
     InlinePass()(model)  # of the exporter's own functions; edgeir's bodies come later

@@ -209,7 +209,7 @@ def haze(
     """`haze_over` a `depth_ramp` from ``near`` to ``near + span``: ``(H, W, 3) float32`` in [0, 1] to the same.
 
     A training patch is a part of a scene: a ramp over all depths within 64 pixels is four times as steep as what a
-    picture of 256 pixels shows, and nothing that was learned from it carries over.
+    picture of 256 pixels shows, and less of what was learned from it carries over.
     """
     height, width = clean.shape[:2]
     depth = np.float32(near) + np.float32(span) * depth_ramp(height, width, rng)
