@@ -28,7 +28,7 @@ def observe(
     method: str = "entropy",
     most_memory: int = MOST_MEMORY,
     on_picture: Callable[[], None] = lambda: None,
-) -> tuple[Ranges, Mapping[str, Observer]]:
+) -> Ranges:
     """Run an FP32 graph on pictures and find the range of each tensor.
 
     Args:
@@ -40,7 +40,7 @@ def observe(
         on_picture: called after every run, for progress.
 
     Returns:
-        the ranges in the order of ``tensors``, and the observers that found them.
+        the ranges in the order of ``tensors``.
 
     Raises:
         GraphError: the graph has no such tensor, or ONNX Runtime refuses it.
@@ -66,7 +66,7 @@ def observe(
         del session
     if observers and not seen:
         raise UsageError("there is no picture to calibrate with", where="calibration")
-    return Ranges(method, seen, {name: _range(observer) for name, observer in observers.items()}), observers
+    return Ranges(method, seen, {name: _range(observer) for name, observer in observers.items()})
 
 
 def _groups(values: Mapping[str, ir.Value], most_memory: int) -> list[list[str]]:
@@ -102,7 +102,4 @@ def _exposed(model: ir.Model, names: Sequence[str]) -> bytes:
 
 def _range(observer: Observer) -> TensorRange:
     amax = observer.amax()
-    magnitudes = getattr(observer, "magnitudes", None)
-    if magnitudes is None:
-        return TensorRange(amax, amax)
-    return TensorRange(amax, magnitudes.largest, magnitudes.share_above(amax))
+    return TensorRange(amax, observer.largest, observer.share_above(amax))

@@ -31,6 +31,15 @@ _ALMOST_NO_COUNT = 1e-4
 class Observer(Protocol):
     """Whatever turns activations into a range."""
 
+    @property
+    def largest(self) -> float:
+        """The largest magnitude seen, exactly."""
+        ...
+
+    def share_above(self, magnitude: float) -> float:
+        """The share of values larger than ``magnitude``, 0 to 1, to one bin."""
+        ...
+
     def observe(self, values: NDArray[Any]) -> None:
         """Take in more values, of any shape and float type.
 
@@ -62,17 +71,21 @@ class MinMax:
     """The largest magnitude seen: nothing saturates, and one outlier costs all other values their resolution."""
 
     def __init__(self) -> None:
-        self._amax = 0.0
+        self.largest = 0.0
 
     def observe(self, values: NDArray[Any]) -> None:
         """See `Observer`."""
         magnitudes = _magnitudes(values)
         if magnitudes.size:
-            self._amax = max(self._amax, float(magnitudes.max()))
+            self.largest = max(self.largest, float(magnitudes.max()))
 
     def amax(self) -> float:
         """See `Observer`."""
-        return self._amax
+        return self.largest
+
+    def share_above(self, magnitude: float) -> float:
+        """See `Observer`; nothing is known of the values but the largest, so that nothing may lie above ``amax``."""
+        return 0.0
 
 
 class Magnitudes:
@@ -142,9 +155,18 @@ class _OfMagnitudes:
     def __init__(self) -> None:
         self.magnitudes = Magnitudes()
 
+    @property
+    def largest(self) -> float:
+        """See `Observer`."""
+        return self.magnitudes.largest
+
     def observe(self, values: NDArray[Any]) -> None:
         """See `Observer`."""
         self.magnitudes.add(values)
+
+    def share_above(self, magnitude: float) -> float:
+        """See `Observer`."""
+        return self.magnitudes.share_above(magnitude)
 
 
 class Percentile(_OfMagnitudes):

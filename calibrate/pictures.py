@@ -7,7 +7,6 @@ that spread evenly over their brightness. Measuring pictures are refused by cont
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +14,15 @@ from pathlib import Path
 import numpy as np
 
 from edgeir.errors import PictureError, UsageError
-from edgeir.imaging.colour import Pixels
+from edgeir.imaging.colour import Pixels, luma
 from edgeir.imaging.conditions import Condition, degrade
 from edgeir.imaging.listing import list_pictures
 from edgeir.imaging.measuring import MEASURING_PICTURES
-from edgeir.imaging.padding import pad_to
+from edgeir.imaging.padding import pad_to_at_least
 from edgeir.imaging.reading import read_picture
+from edgeir.storage import sha256_of
 
 _CROPS_PER_SAMPLE = 4  # candidates for each sample that is wanted
-_LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # ITU-R BT.601
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +70,7 @@ class CalibrationSet:
         """Degraded and clean crop of each sample, ``(height, width, 3) float32``."""
         conditions = {condition.name: condition for condition in self.conditions}
         for sample in self.samples:
-            padded = _padded(read_picture(self.folder / sample.picture).pixels, self.height, self.width)
+            padded = pad_to_at_least(read_picture(self.folder / sample.picture).pixels, self.height, self.width)
             clean = padded[sample.top : sample.top + self.height, sample.left : sample.left + self.width]
             clean = np.ascontiguousarray(clean)
             name = f"{sample.picture} {sample.top},{sample.left}"
@@ -139,7 +138,7 @@ def calibration_set(
 
 def _content_sha256(path: Path) -> str:
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        return sha256_of(path)[1]
     except OSError as error:
         raise PictureError("the picture cannot be read", where=str(path), got=error.strerror) from error
 
@@ -166,11 +165,11 @@ def _candidates(
     found: list[Candidate] = []
     for index, name in enumerate(names):
         rng = np.random.default_rng([seed, 0, index])
-        luma = _padded(read_picture(folder / name).pixels, height, width) @ _LUMA
+        brightness = luma(pad_to_at_least(read_picture(folder / name).pixels, height, width))
         for _ in range(each):
-            top = int(rng.integers(luma.shape[0] - height + 1))
-            left = int(rng.integers(luma.shape[1] - width + 1))
-            found.append((name, top, left, float(luma[top : top + height, left : left + width].mean())))
+            top = int(rng.integers(brightness.shape[0] - height + 1))
+            left = int(rng.integers(brightness.shape[1] - width + 1))
+            found.append((name, top, left, float(brightness[top : top + height, left : left + width].mean())))
     return found
 
 
@@ -179,7 +178,3 @@ def _spread(candidates: list[Candidate], count: int) -> list[Candidate]:
     ordered = sorted(candidates, key=lambda candidate: (candidate[3], candidate))
     ranks = np.linspace(0, len(ordered) - 1, count).round().astype(int)
     return [ordered[rank] for rank in ranks]
-
-
-def _padded(pixels: Pixels, height: int, width: int) -> Pixels:
-    return pad_to(pixels, max(height, pixels.shape[0]), max(width, pixels.shape[1]))

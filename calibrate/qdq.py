@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
-import ml_dtypes
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -163,16 +162,15 @@ class _Writer:
         return restored
 
     def _eight_bits(self, ratio: NDArray[np.float32]) -> NDArray[np.generic]:
-        if self._kind is INT8:
-            return np.clip(np.rint(ratio), -QMAX, QMAX).astype(np.int8)
-        clipped = np.clip(ratio, -self._kind.largest, self._kind.largest)
-        stored: NDArray[np.generic] = clipped.astype(ml_dtypes.float8_e4m3fn)
+        whole = np.rint(ratio) if self._kind is INT8 else ratio
+        stored: NDArray[np.generic] = np.clip(whole, -self._kind.largest, self._kind.largest).astype(
+            self._kind.dtype.numpy()
+        )
         return stored
 
     def _zero(self, shape: tuple[int, ...]) -> ir.Value:
         name = f"zero.{self._kind.name}" + "".join(f".{side}" for side in shape)
-        dtype = np.int8 if self._kind is INT8 else ml_dtypes.float8_e4m3fn
-        return self._constant(name, np.zeros(shape, dtype))
+        return self._constant(name, np.zeros(shape, self._kind.dtype.numpy()))
 
     def _constant(self, name: str, numbers: NDArray[np.generic]) -> ir.Value:
         if name not in self._constants:

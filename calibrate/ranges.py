@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from edgeir.errors import GraphError, nearest
-from edgeir.quantization_placement import QMAX, SMALLEST_SCALE
 
 RANGES_VERSION = 1
 
@@ -31,11 +30,6 @@ class TensorRange:
     amax: float
     largest: float
     saturated: float = 0.0
-
-    @property
-    def scale(self) -> float:
-        """Of INT8: ``amax / 127``, never below `SMALLEST_SCALE`."""
-        return max(self.amax / QMAX, SMALLEST_SCALE)
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from edgeir.compare.parity import Parity, Run, compare_outputs
 from edgeir.export.graph import expose_key_graphs
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS
 from edgeir.imaging.measuring import load_measuring, measuring_pictures
-from edgeir.imaging.padding import pad_to
+from edgeir.imaging.padding import pad_to_at_least
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Session
@@ -147,12 +147,12 @@ def measuring_crop(name: str, height: int, width: int) -> Pixels:
     """``(height, width, 3)`` from the middle of a measuring picture, mirrored outwards where it is too small."""
     side = min(max(height, width), _LARGEST_CROP_PX)
     crop = load_measuring(name, crop_px=side)
-    padded = pad_to(crop, max(height, side), max(width, side))
+    padded = pad_to_at_least(crop, height, width)
     return np.ascontiguousarray(padded[:height, :width])
 
 
 def fit_crop(pixels: Pixels, height: int, width: int) -> Pixels:
     """``(height, width, 3)`` from the middle of the user's picture, mirrored outwards where it is too small."""
-    padded = pad_to(pixels, max(height, pixels.shape[0]), max(width, pixels.shape[1]))
+    padded = pad_to_at_least(pixels, height, width)
     top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
     return np.ascontiguousarray(padded[top : top + height, left : left + width])

@@ -68,3 +68,8 @@ def _mirrored(have: int, want: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]
     period = 2 * (have - 1)
     phase = np.arange(want, dtype=np.intp) % period
     return np.minimum(phase, period - phase)
+
+
+def pad_to_at_least(pixels: Pixels, height: int, width: int) -> Pixels:
+    """`pad_to` the sides that are smaller than ``height`` and ``width``; larger ones stay as they are."""
+    return pad_to(pixels, max(height, pixels.shape[0]), max(width, pixels.shape[1]))

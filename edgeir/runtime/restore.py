@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgeir.errors import UsageError
 from edgeir.imaging.blending import TileBlender
-from edgeir.imaging.padding import crop, pad_to, padded_size
+from edgeir.imaging.padding import crop, pad_to_at_least, padded_size
 from edgeir.imaging.tiling import Tile, plan_tiles
 from edgeir.runtime.session import Session
 from edgeir.spec import SizeRule
@@ -103,7 +103,7 @@ def restore_pixels(
     """
     height, width = pixels.shape[:2]
     tile_h, tile_w = graph.tile_for(height, width, tile_px)
-    padded = pad_to(pixels, max(height, tile_h), max(width, tile_w))
+    padded = pad_to_at_least(pixels, tile_h, tile_w)
     whole = padded.shape[:2] == (tile_h, tile_w)
     overlap_px = 0 if whole else overlap_px
     tiles = plan_tiles(padded.shape[0], padded.shape[1], tile_h, tile_w, overlap_px)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
@@ -37,3 +40,40 @@ def is_pointwise(conv: ir.Node) -> bool:
         and all(stride == 1 for stride in strides)
         and conv.attributes.get_string("auto_pad", "NOTSET") in ("NOTSET", "VALID")
     )
+
+
+def attributes_of(node: ir.Node) -> dict[str, Any]:
+    """Name to value, as a rule's ``op`` takes them for a copy of the node."""
+    return {name: attribute.value for name, attribute in node.attributes.items()}
+
+
+def numbers_of(conv: ir.Node) -> list[NDArray[np.generic]]:
+    """Weight of a Conv, and its bias where there is one; all of them constants."""
+    found: list[NDArray[np.generic]] = []
+    for source in conv.inputs[1:]:
+        numbers = constant(source)
+        assert numbers is not None
+        found.append(numbers)
+    return found
+
+
+def conv_like(op: Any, x: ir.Value, like: ir.Node, numbers: Sequence[NDArray[np.generic]], name: str) -> ir.Value:
+    """A Conv with the attributes of ``like`` on ``x``, with other weights.
+
+    Args:
+        op: what a rule builds nodes with.
+        x: its input.
+        like: the convolution it stands for.
+        numbers: weight, and a bias if wanted; with more or fewer outputs than ``like`` the groups keep their size.
+        name: of the node.
+    """
+    roles = zip(("weight", "bias"), numbers, strict=False)
+    inputs = [op.initializer(ir.tensor(array, name=f"{name}.{role}")) for role, array in roles]
+    attributes = attributes_of(like)
+    if attributes.get("group", 1) != 1:
+        attributes["group"] = attributes["group"] * numbers[0].shape[0] // numbers_of(like)[0].shape[0]
+    value: ir.Value = op.Conv(x, *inputs, **attributes)
+    producer = value.producer()
+    assert producer is not None
+    producer.name = name
+    return value

@@ -22,7 +22,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
-from edgeir.export.rewrites.constants import constant, is_pointwise
+from edgeir.export.rewrites.constants import attributes_of, constant, conv_like, is_pointwise, numbers_of
 
 PAD = "pad-gated-width"
 MULTIPLE = 8
@@ -67,8 +67,8 @@ class PadGatedWidth(RewriteRuleClassBase):
             return result.fail("the convolutions around are not 1x1", first)
         if any(conv.attributes.get_int("group", 1) != 1 for conv in (first, last)):
             return result.fail("the convolutions around are grouped", first)
-        channels = _numbers(first, 1).shape[0]
-        if _numbers(second, 1).shape[:2] != (channels, 1) or second.attributes.get_int("group", 1) != channels:
+        channels = numbers_of(first)[0].shape[0]
+        if numbers_of(second)[0].shape[:2] != (channels, 1) or second.attributes.get_int("group", 1) != channels:
             return result.fail("the second convolution is not depth-wise", second)
         if len(split.inputs) > 1 or channels % 2:
             return result.fail("the halves are not equal", split)
@@ -90,31 +90,20 @@ class PadGatedWidth(RewriteRuleClassBase):
         """The same with wider halves."""
         first, second, last, activation = (value.producer() for value in (widened, both, narrowed, opened))
         assert first is not None and second is not None and last is not None and activation is not None
-        hidden = _numbers(first, 1).shape[0] // 2
+        hidden = numbers_of(first)[0].shape[0] // 2
         more = -hidden % MULTIPLE
-        gelu = {name: attribute.value for name, attribute in activation.attributes.items()}
-        wide = _conv(op, x, first, [_pad_halves(numbers, more) for numbers in _all_numbers(first)])
+        gelu = attributes_of(activation)
+        wide = _padded(op, x, first, [_pad_halves(numbers, more) for numbers in numbers_of(first)])
         if before is not None:
             earlier = before.producer()
             assert earlier is not None
-            wide = op.Gelu(wide, **{name: attribute.value for name, attribute in earlier.attributes.items()})
-        halves = _conv(op, wide, second, [_pad_halves(numbers, more) for numbers in _all_numbers(second)])
+            wide = op.Gelu(wide, **attributes_of(earlier))
+        halves = _padded(op, wide, second, [_pad_halves(numbers, more) for numbers in numbers_of(second)])
         gate, linear = op.Split(halves, axis=1, num_outputs=2, _outputs=2)
         gated = op.Mul(op.Gelu(gate, **gelu), linear)
-        weight, *bias = _all_numbers(last)
+        weight, *bias = numbers_of(last)
         padded = np.pad(weight, ((0, 0), (0, more), (0, 0), (0, 0)))
-        return _conv(op, gated, last, [padded, *bias])
-
-
-def _numbers(conv: ir.Node, index: int) -> NDArray[np.generic]:
-    numbers = constant(conv.inputs[index])
-    assert numbers is not None
-    return numbers
-
-
-def _all_numbers(conv: ir.Node) -> list[NDArray[np.generic]]:
-    """Weight, and bias where there is one."""
-    return [_numbers(conv, index) for index in range(1, len(conv.inputs))]
+        return _padded(op, gated, last, [padded, *bias])
 
 
 def _pad_halves(numbers: NDArray[np.generic], more: int) -> NDArray[np.generic]:
@@ -123,16 +112,5 @@ def _pad_halves(numbers: NDArray[np.generic], more: int) -> NDArray[np.generic]:
     return np.concatenate([np.pad(half, wider) for half in np.split(numbers, 2)])
 
 
-def _conv(op: Any, x: ir.Value, like: ir.Node, numbers: list[NDArray[np.generic]]) -> ir.Value:
-    """``like`` with other weights, on ``x``."""
-    name = f"{like.name}.padded"
-    roles = zip(("weight", "bias"), numbers, strict=False)
-    inputs = [op.initializer(ir.tensor(array, name=f"{name}.{role}")) for role, array in roles]
-    attributes = {key: attribute.value for key, attribute in like.attributes.items()}
-    if attributes.get("group", 1) != 1:
-        attributes["group"] = numbers[0].shape[0]
-    value: ir.Value = op.Conv(x, *inputs, **attributes)
-    producer = value.producer()
-    assert producer is not None
-    producer.name = name
-    return value
+def _padded(op: Any, x: ir.Value, conv: ir.Node, numbers: list[NDArray[np.generic]]) -> ir.Value:
+    return conv_like(op, x, conv, numbers, f"{conv.name}.padded")

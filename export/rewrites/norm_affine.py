@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
-from edgeir.export.rewrites.constants import constant, is_pointwise, per_channel
+from edgeir.export.rewrites.constants import attributes_of, constant, conv_like, is_pointwise, per_channel
 
 POOL = "pool-before-affine"
 FOLD = "affine-into-conv"
@@ -72,7 +72,7 @@ class PoolBeforeAffine(_BehindAffine):
         """The same result, pooled first."""
         node = pooled.producer()
         assert node is not None
-        mean = op.AveragePool(x, **{name: attribute.value for name, attribute in node.attributes.items()})
+        mean = op.AveragePool(x, **attributes_of(node))
         mean.producer().name = node.name
         scaled: ir.Value = op.Mul(mean, scale)
         return scaled if shift is None else op.Add(scaled, shift)
@@ -122,14 +122,8 @@ class AffineIntoConv(_BehindAffine):
         if shift is not None:
             moved = (wide * np.broadcast_to(_numbers(shift), channels)[seen]).sum(axis=1)
             bias = (moved + (0 if bias is None else bias.astype(np.float64))).astype(weight.dtype)
-        inputs = [x, op.initializer(ir.tensor(scaled[:, :, None, None], name=f"{conv.name}.weight"))]
-        if bias is not None:
-            inputs.append(op.initializer(ir.tensor(bias, name=f"{conv.name}.bias")))
-        result: ir.Value = op.Conv(*inputs, **{key: attribute.value for key, attribute in conv.attributes.items()})
-        producer = result.producer()
-        assert producer is not None
-        producer.name = conv.name
-        return result
+        numbers = [scaled[:, :, None, None]] if bias is None else [scaled[:, :, None, None], bias]
+        return conv_like(op, x, conv, numbers, conv.name or "")
 
 
 def _in_channels(conv: ir.Node) -> int:

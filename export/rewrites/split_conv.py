@@ -22,7 +22,7 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
-from edgeir.export.rewrites.constants import constant
+from edgeir.export.rewrites.constants import constant, conv_like, numbers_of
 
 SPLIT = "split-convs"
 
@@ -74,18 +74,5 @@ class SplitConvs(RewriteRuleClassBase):
 
     def _conv(self, op: Any, x: ir.Value, conv: ir.Node, index: int) -> ir.Value:
         """Part ``index`` of ``conv``, on ``x``."""
-        name = f"{conv.name}.part{index + 1}"
-        inputs = [x]
-        for role, source in zip(("weight", "bias"), conv.inputs[1:], strict=False):
-            numbers = constant(source)
-            assert numbers is not None
-            rows = np.ascontiguousarray(np.split(numbers, self._parts)[index])
-            inputs.append(op.initializer(ir.tensor(rows, name=f"{name}.{role}")))
-        attributes = {name: attribute.value for name, attribute in conv.attributes.items()}
-        if attributes.get("group", 1) != 1:
-            attributes["group"] = attributes["group"] // self._parts
-        value: ir.Value = op.Conv(*inputs, **attributes)
-        producer = value.producer()
-        assert producer is not None
-        producer.name = name
-        return value
+        rows = [np.ascontiguousarray(np.split(numbers, self._parts)[index]) for numbers in numbers_of(conv)]
+        return conv_like(op, x, conv, rows, f"{conv.name}.part{index + 1}")

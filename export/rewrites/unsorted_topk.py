@@ -18,7 +18,7 @@ from typing import Any
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
-from edgeir.export.rewrites.constants import constant
+from edgeir.export.rewrites.constants import attributes_of, constant
 
 UNSORTED = "unsorted-top-k"
 
@@ -54,8 +54,8 @@ class UnsortedTopK(RewriteRuleClassBase):
         """The same two nodes, one attribute changed."""
         node, minimum = values.producer(), least.producer()
         assert node is not None and minimum is not None
-        attributes = {name: attribute.value for name, attribute in node.attributes.items()}
+        attributes = attributes_of(node)
         chosen, _unused = op.TopK(x, k, **(attributes | {"sorted": 0}), _outputs=2)
-        kept = {name: attribute.value for name, attribute in minimum.attributes.items()}
+        kept = attributes_of(minimum)
         smallest: ir.Value = op.ReduceMin(chosen, axes, **kept)
         return smallest

@@ -32,7 +32,7 @@ def batches() -> Iterator[np.ndarray]:
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse", "entropy"])
 def test_ranges_are_those_of_the_arrays(method: str, model: ir.Model) -> None:
-    ranges, _ = observe(model, ["image", "b", "a", "restored"], batches, method=method)
+    ranges = observe(model, ["image", "b", "a", "restored"], batches, method=method)
     assert (ranges.method, ranges.pictures, list(ranges.tensors)) == (method, 5, ["image", "b", "a", "restored"])
     relu = np.maximum(PICTURES, 0)
     for name, array in (("image", PICTURES), ("a", relu), ("b", 3 * relu), ("restored", 4 * relu)):
@@ -45,8 +45,8 @@ def test_ranges_are_those_of_the_arrays(method: str, model: ir.Model) -> None:
 def test_groups_change_nothing(model: ir.Model) -> None:
     names = ["a", "b", "restored"]
     counted: list[int] = []
-    whole, _ = observe(model, names, batches)
-    parts, _ = observe(model, names, batches, most_memory=1, on_picture=lambda: counted.append(1))
+    whole = observe(model, names, batches)
+    parts = observe(model, names, batches, most_memory=1, on_picture=lambda: counted.append(1))
     assert parts == whole
     assert len(counted) == 3 * len(PICTURES)
     assert len(model.graph.outputs) == 1

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from edgeir.calibrate.qdq import INT8
 from edgeir.calibrate.ranges import Ranges, TensorRange, ranges_from_json, ranges_to_json, read_ranges
 from edgeir.errors import GraphError
 from edgeir.quantization_placement import SMALLEST_SCALE
@@ -40,8 +41,8 @@ def test_a_tensor_is_a_line() -> None:
 
 
 def test_scales() -> None:
-    assert TensorRange(127.0, 200.0).scale == 1
-    assert TensorRange(0.0, 0.0).scale == SMALLEST_SCALE
+    assert INT8.scale(TensorRange(127.0, 200.0).amax) == 1
+    assert INT8.scale(TensorRange(0.0, 0.0).amax) == SMALLEST_SCALE
 
 
 GOOD = {
