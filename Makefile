@@ -46,10 +46,22 @@ weights: $(TRAINED:%=build/runs/%.published)
 build/data/photographs: | $(STAMP)
 	$(BIN)/python -m edgeir.train.photographs $@
 
+# $(call train,RECIPE,RUN)
+train = OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 --no-python $(BIN)/edgeir train $(1) \
+		--data build/data --out build/runs/$(2) $$(test ! -f build/runs/$(2)/state.pt || echo --resume)
+publish = $(BIN)/python -m edgeir.train.publish --hardware "$(HARDWARE)"
+
 build/runs/%.published: | build/data/photographs
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --nproc-per-node 2 --no-python $(BIN)/edgeir train synthetic-$* \
-		--data build/data --out build/runs/$* $$(test ! -f build/runs/$*/state.pt || echo --resume)
-	$(BIN)/python -m edgeir.train.publish build/runs/$* --to edgeir/models/weights --hardware "$(HARDWARE)"
+	$(call train,synthetic-$*,$*)
+	$(publish) build/runs/$* --to edgeir/models/weights
+	touch $@
+
+# exda-tiny is trained in two halves; the second begins with the weights of the first.
+build/runs/exda-tiny.published: | build/data/photographs
+	$(call train,synthetic-exda-tiny,exda-tiny-1)
+	$(publish) build/runs/exda-tiny-1 --to build/data
+	$(call train,synthetic-exda-tiny-detail,exda-tiny-2)
+	$(publish) build/runs/exda-tiny-2 --before build/data/exda-tiny.json --to edgeir/models/weights
 	touch $@
 
 install: $(STAMP)

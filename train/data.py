@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from edgeir.errors import PictureError
-from edgeir.imaging.colour import Pixels
+from edgeir.imaging.colour import Pixels, luma
 from edgeir.imaging.draws import Mixture
 from edgeir.train.layouts import Example
 from edgeir.train.pictures import PictureCache
@@ -34,12 +34,14 @@ class Source:
         repeat: how often each counts per epoch.
         shrink: area-average factor while reading.
         mixture: what falls on pictures without a degraded partner.
+        grey: share of the samples that lose their colour before anything falls on them.
     """
 
     examples: Sequence[Example]
     repeat: int
     shrink: int
     mixture: Mixture | None
+    grey: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +111,13 @@ class TrainingSet(Dataset[tuple[NDArray[np.float32], NDArray[np.float32], str]])
         if example.degraded is not None:
             degraded = self.cache.get(example.degraded, shrink=source.shrink)
             low, high = self._crop_pair(degraded, clean, place.patch_px, rng)
+            if _happens(source.grey, rng):
+                low, high = _grey(low), _grey(high)
             name = f"{example.degraded.name} ({example.group})"
         else:
             high = self._crop(clean, place.patch_px * self.scale, rng)
+            if _happens(source.grey, rng):
+                high = _grey(high)
             if source.mixture is None:
                 low, name = high, f"{example.clean.name} (as it is)"
             else:
@@ -205,6 +211,15 @@ def _order(seed: int, epoch: int, length: int) -> NDArray[np.int64]:
 
 def _as_float(values: NDArray[np.uint8] | NDArray[np.uint16]) -> Pixels:
     return values.astype(np.float32) / np.float32(np.iinfo(values.dtype).max)
+
+
+def _happens(share: float, rng: np.random.Generator) -> bool:
+    """One draw, and none where the answer is certain: a source without this keeps its samples."""
+    return share > 0 and rng.random() < share
+
+
+def _grey(patch: Pixels) -> Pixels:
+    return np.repeat(luma(patch)[..., None], 3, axis=2)
 
 
 def _downsample(picture: Pixels, scale: int) -> Pixels:

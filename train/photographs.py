@@ -20,7 +20,7 @@ from PIL import Image
 
 from edgeir.errors import EdgeIRError, PictureError, UsageError
 from edgeir.storage import writing
-from edgeir.train.pictures import decode
+from edgeir.train.pictures import decode, mean_gradient
 
 SHRINK = 2
 HELD_OUT = ("Kleiber_by_Lukas_Baubkus", "Storm", "Path")
@@ -108,7 +108,7 @@ def tiles(picture: NDArray[np.uint8], side: int, most: int) -> Iterator[NDArray[
         for row in range(rows)
         for column in range(columns)
     ]
-    detail = [float(np.abs(np.diff(tile.astype(np.int16), axis=1)).mean()) for tile in grid]
+    detail = [mean_gradient(tile) for tile in grid]
     for index in sorted(sorted(range(len(grid)), key=lambda index: -detail[index])[:most]):
         yield grid[index]
 

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -20,7 +21,7 @@ from edgeir.imaging.metrics import fidelity_db
 from edgeir.models.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from edgeir.provenance import collect
 from edgeir.storage import atomic_write_bytes
-from edgeir.train.recipe import read_recipe
+from edgeir.train.recipe import Recipe, read_recipe
 from edgeir.train.state import BEST, LATEST, load_state
 
 LEAST_FIDELITY_DB = 55.0
@@ -41,6 +42,7 @@ class TrainingRecord:
         weights_sha256: digest of the float16 tensors.
         loaded_sha256: digest of the same weights loaded as float32, which specs, manifests and reports quote.
         versions: of the packages that trained.
+        before: the record of the run whose weights this one began with, if it went on from one.
     """
 
     variant: str
@@ -56,18 +58,21 @@ class TrainingRecord:
     weights_sha256: str
     loaded_sha256: str
     versions: dict[str, str]
+    before: dict[str, Any] | None = None
 
 
-def publish(run: Path, folder: Path, *, hardware: str) -> TrainingRecord:
+def publish(run: Path, folder: Path, *, hardware: str, before: Path | None = None) -> TrainingRecord:
     """Write the weights of the run in ``run`` and their record to ``folder``, which must exist.
 
     Args:
         run: where `edgeir train` left its files; the run must have come to its end.
         folder: where ``VARIANT.safetensors`` and ``VARIANT.json`` go.
         hardware: what it was trained on, for the model card.
+        before: the published record of the run that ``model.initial`` came from.
 
     Raises:
-        UsageError: there is no finished run, or it is not of a variant of the zoo.
+        UsageError: there is no finished run, it is not of a variant of the zoo, or it began with weights (did not) and
+            their record is missing (is given).
         CheckFailed: float16 cannot hold the weights, or costs more than `LEAST_FIDELITY_DB` allows.
         OutputError: the folder cannot be written to.
     """
@@ -84,6 +89,7 @@ def publish(run: Path, folder: Path, *, hardware: str) -> TrainingRecord:
     if recipe.model.variant is None:
         raise UsageError("the recipe trains no variant of the zoo", where=recipe.name, expected="model.variant")
     variant = recipe.model.variant
+    earlier = _record_before(recipe, before)
     chosen = "best" if (run / BEST).is_file() else "latest"
     loaded = load_checkpoint(run / (BEST if chosen == "best" else LATEST), variant=variant)
     single = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
@@ -120,6 +126,7 @@ def publish(run: Path, folder: Path, *, hardware: str) -> TrainingRecord:
         weights_sha256=stored.weights.sha256,
         loaded_sha256=weights_digest({name: tensor.float() for name, tensor in half.items()}),
         versions={name: version for name, version in collect(seconds=0).versions.items() if name in _TRAINING},
+        before=earlier,
     )
     text = json.dumps(asdict(record), indent=2) + "\n"
     atomic_write_bytes(folder / f"{variant}.json", text.encode())
@@ -129,15 +136,42 @@ def publish(run: Path, folder: Path, *, hardware: str) -> TrainingRecord:
 _TRAINING = ("python", "numpy", "torch")
 
 
+def _record_before(recipe: Recipe, before: Path | None) -> dict[str, Any] | None:
+    """What was trained before this run began, which belongs to how its weights came about."""
+    if (recipe.model.initial is None) != (before is None):
+        began = "from its seed" if recipe.model.initial is None else f"with the weights {recipe.model.initial}"
+        raise UsageError(
+            "the record of what was trained before does not fit the run",
+            where=recipe.name,
+            expected="--before RECORD.json where the recipe has model.initial, and only there",
+            got=f"a run that began {began}, {'no record' if before is None else str(before)}",
+        )
+    if before is None:
+        return None
+    try:
+        found = json.loads(before.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError("the earlier record cannot be read", where=str(before), got=str(error)) from error
+    if not isinstance(found, dict) or found.get("variant") != recipe.model.variant:
+        raise UsageError(
+            "the earlier record is of another network",
+            where=str(before),
+            expected=str(recipe.model.variant),
+            got=str(found.get("variant")) if isinstance(found, dict) else type(found).__name__,
+        )
+    return found
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m edgeir.train.publish RUN --to FOLDER --hardware TEXT``."""
     parser = argparse.ArgumentParser(prog="python -m edgeir.train.publish", description=__doc__.split("\n\n")[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--to", type=Path, required=True, help="folder for the weights and their record")
     parser.add_argument("--hardware", required=True, help="what the run was trained on, in words")
+    parser.add_argument("--before", type=Path, help="record of the run that this one began with, VARIANT.json")
     chosen = parser.parse_args(arguments)
     try:
-        record = publish(chosen.run, chosen.to, hardware=chosen.hardware)
+        record = publish(chosen.run, chosen.to, hardware=chosen.hardware, before=chosen.before)
     except EdgeIRError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

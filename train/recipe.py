@@ -54,6 +54,9 @@ class Data(Section):
         root: folder, relative to the data folder.
         repeat: how often each picture counts per epoch.
         shrink: area-average ``shrink`` x ``shrink`` pixels into one while reading; takes the JPEG out of photographs.
+        sharpest: share of the pictures to train on, those with the most detail once shrunk; 1 for all. Photographs out
+            of focus teach a network to smooth.
+        grey: share of the samples that lose their colour: `edgeir.imaging.colour.luma` in all three channels.
         only: names of the parts of ``degradations`` that fall on these pictures; all of them if absent. Pairs take
             theirs from disk and get none.
     """
@@ -62,6 +65,8 @@ class Data(Section):
     root: Path
     repeat: Positive = 1
     shrink: Positive = 1
+    sharpest: Annotated[float, Field(gt=0, le=1)] = 1.0
+    grey: Annotated[float, Field(ge=0, le=1)] = 0.0
     only: tuple[str, ...] | None = None
 
 

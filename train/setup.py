@@ -18,7 +18,7 @@ from edgeir.models.registry import variant
 from edgeir.spec import ModelSpec
 from edgeir.train.data import Source
 from edgeir.train.layouts import list_examples
-from edgeir.train.pictures import readable
+from edgeir.train.pictures import readable, sharpest
 from edgeir.train.recipe import Data, Recipe
 from edgeir.train.validation import HeldOut
 
@@ -147,8 +147,11 @@ def _pictures(
     root = data_root / section.root
     examples = list_examples(section.layout, root, scale=scale)
     good, skipped = readable(examples, min_side_px=least_px * scale, scale=scale, shrink=section.shrink)
+    if section.sharpest < 1:
+        good = sharpest(good, share=section.sharpest, shrink=section.shrink)
     if section.only is not None:
         if mixture is None:
             raise UsageError("the recipe has no degradations to choose from", where=f"{where}.only")
         mixture = mixture.only(section.only, where=f"{where}.only")
-    return Pictures(section, Source(good, section.repeat, section.shrink, mixture), tuple(skipped))
+    source = Source(good, section.repeat, section.shrink, mixture, grey=section.grey)
+    return Pictures(section, source, tuple(skipped))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 from edgeir.errors import PictureError
+from edgeir.imaging.colour import luma
 from edgeir.imaging.draws import parse_mixture
 from edgeir.imaging.resampling import downsample
 from edgeir.train.data import Batch, Place, Shares, Source, TrainingSet, batches
@@ -95,6 +97,26 @@ def test_sources_keep_their_repeats(examples: list[Example]) -> None:
     names = [samples[Place(number, 8)][2] for number in range(len(samples))]
     assert Counter(map(picture_of, names)) == {"0.png": 3, "1.png": 3, "2.png": 1, "3.png": 1, "4.png": 1}
     assert all(name.endswith("(as it is)") == (picture_of(name) in ("0.png", "1.png")) for name in names)
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_share_of_the_samples_is_grey(tmp_path: Path, examples: list[Example], pair: bool) -> None:
+    if pair:
+        examples = [Example(one.clean, one.clean, "x") for one in examples]
+    source = Source(examples, 1, 1, parse_mixture(NOISE, where="x"))
+    colour = TrainingSet([source], seed=3, flips=True, scale=1, cache_bytes=0)
+    some = TrainingSet([replace(source, grey=0.5)], seed=3, flips=True, scale=1, cache_bytes=0)
+    grey = 0
+    for number in range(200):
+        coloured, plain = colour[Place(number, 8)][1], some[Place(number, 8)]
+        if np.array_equal(plain[1][0], plain[1][1]) and np.array_equal(plain[1][0], plain[1][2]):
+            grey += 1
+            np.testing.assert_array_equal(plain[1][0], luma(coloured.transpose(1, 2, 0)))
+        else:
+            np.testing.assert_array_equal(plain[1], coloured)
+        if pair or plain[2].endswith("(clean)"):
+            np.testing.assert_array_equal(plain[0], plain[1])  # and what falls on it, falls on the grey one
+    assert 70 <= grey <= 130  # 200 draws of one half: four standard deviations
 
 
 def test_no_picture_at_all() -> None:

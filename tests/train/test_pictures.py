@@ -13,7 +13,7 @@ from PIL import Image
 
 from edgeir.errors import PictureError, UsageError
 from edgeir.train.layouts import Example
-from edgeir.train.pictures import PictureCache, decode, readable
+from edgeir.train.pictures import PictureCache, decode, mean_gradient, readable, sharpest
 
 HEIGHT, WIDTH = 12, 20
 BYTES = HEIGHT * WIDTH * 3
@@ -288,3 +288,23 @@ def test_each_file_is_decoded_once_until_it_changes(tmp_path: Path, monkeypatch:
     cut(hazy[0])
     kept, _ = readable(pairs, min_side_px=4)
     assert kept == pairs[1:]
+
+
+def test_the_sharpest_keep_their_order(tmp_path: Path) -> None:
+    contrasts = [0, 8, 2, 6, 4]
+    board = np.indices((HEIGHT, WIDTH)).sum(0) % 2
+    files = [
+        save(tmp_path / f"{n}.png", np.stack([contrast * board] * 3, 2).astype(np.uint8))
+        for n, contrast in enumerate(contrasts)
+    ]
+    examples = [Example(file, None, "x") for file in files]
+    assert mean_gradient(decode(files[1])) == pytest.approx(8 / 255)
+    assert sharpest(examples, share=0.5) == [examples[1], examples[3], examples[4]]
+    assert sharpest(examples, share=0.01) == [examples[1]]
+    assert sharpest(examples, share=1) == examples
+    assert mean_gradient(decode(files[1], shrink=2)) == 0  # what is left of the board is even
+
+
+def test_detail_does_not_depend_on_the_number_of_bits(tmp_path: Path) -> None:
+    wide = mean_gradient(decode(save16(tmp_path / "a.png", colours().astype(np.uint16) * 257)))
+    assert wide == pytest.approx(mean_gradient(colours()), rel=1e-12)

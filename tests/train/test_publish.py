@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +71,31 @@ def test_a_run_before_its_end_is_refused(
     assert main([str(folder), "--to", str(tmp_path), "--hardware", "x"]) == UsageError.exit_code
     assert "the run has not come to its end" in capsys.readouterr().err
     assert not (tmp_path / "cea-tiny.safetensors").exists()
+
+
+def test_a_run_that_went_on_from_another_names_it(
+    recipe: Recipe, pictures: Path, tmp_path: Path, content: Content
+) -> None:
+    (tmp_path / "first").mkdir()
+    first = publish(run(recipe, pictures, tmp_path / "1"), tmp_path / "first", hardware="x")
+    shutil.copy(tmp_path / "first" / "cea-tiny.safetensors", pictures)
+    stages = [{"steps": 3, "patch_px": 16, "batch": 1}]
+    model = {"variant": "cea-tiny", "initial": "cea-tiny.safetensors"}
+    second = run(parse_recipe(content(model=model, stages=stages), where="test"), pictures, tmp_path / "2")
+    with pytest.raises(UsageError, match=r"began with the weights cea-tiny\.safetensors, no record"):
+        publish(second, tmp_path, hardware="x")
+    record = publish(second, tmp_path, hardware="x", before=tmp_path / "first" / "cea-tiny.json")
+    assert record.steps == 3
+    assert record.before == asdict(first)
+    stored = json.loads((tmp_path / "cea-tiny.json").read_text())
+    assert stored["before"]["weights_sha256"] == first.weights_sha256
+    with pytest.raises(UsageError, match="began from its seed"):
+        publish(tmp_path / "1", tmp_path, hardware="x", before=tmp_path / "cea-tiny.json")
+    (tmp_path / "other.json").write_text('{"variant": "exda-tiny"}')
+    with pytest.raises(UsageError, match=r"of another network.*exda-tiny"):
+        publish(second, tmp_path, hardware="x", before=tmp_path / "other.json")
+    with pytest.raises(UsageError, match="cannot be read"):
+        publish(second, tmp_path, hardware="x", before=tmp_path / "missing.json")
 
 
 def test_weights_that_float16_cannot_hold_are_refused(recipe: Recipe, pictures: Path, tmp_path: Path) -> None:

@@ -36,7 +36,9 @@ FULL = {
     "about": 'Grüße: "quotes" and # signs',
     "seed": 5,
     "model": {"variant": "exda-tiny", "overrides": {"dim": 8, "heads": [1, 2]}, "initial": "w/a.safetensors"},
-    "data": [{"layout": "folder", "root": "a", "repeat": 3, "shrink": 2, "only": ["noise"]}],
+    "data": [
+        {"layout": "folder", "root": "a", "repeat": 3, "shrink": 2, "sharpest": 0.5, "grey": 0.1, "only": ["noise"]}
+    ],
     "degradations": {"noise": {"weight": 0.5, "steps": [{"kind": "gaussian-noise", "sigma_8bit": [1.0e-7, 50]}]}},
     "loss": {"kind": "l1+fft", "fft_weight": 0.05},
     "optimiser": {"learning_rate": 1e-05, "betas": [0.9, 0.99], "schedule": "multistep", "milestones": [3, 9]},

@@ -1,0 +1,26 @@
+"""What a recipe's data section makes of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from edgeir.models.loading import load_seeded
+from edgeir.train.recipe import parse_recipe
+from edgeir.train.setup import training_pictures
+
+
+def test_a_section_decides_how_many_pictures_and_how_many_of_them_grey(
+    content: Callable[..., dict[str, Any]], pictures: Path
+) -> None:
+    spec = load_seeded("cea-tiny", seed=0).spec
+    section = content()["data"][0]
+    changed = {**section, "sharpest": 0.5, "grey": 0.25}
+    all_of_them, half = (
+        training_pictures(parse_recipe(content(data=[part]), where="test"), spec, pictures)[0].source
+        for part in (section, changed)
+    )
+    assert len(half.examples) == (len(all_of_them.examples) + 1) // 2
+    assert set(half.examples) < set(all_of_them.examples)
+    assert (all_of_them.grey, half.grey) == (0.0, 0.25)
