@@ -69,6 +69,13 @@ def observe(
     return Ranges(method, seen, {name: _range(observer) for name, observer in observers.items()})
 
 
+def passes(model: ir.Model, tensors: Sequence[str], most_memory: int = MOST_MEMORY) -> int:
+    """How often `observe` would look at every picture."""
+    values = {value.name or "": value for node in model.graph for value in node.outputs}
+    values |= {value.name or "": value for value in model.graph.inputs}
+    return len(_groups({name: values[name] for name in dict.fromkeys(tensors) if name in values}, most_memory))
+
+
 def _groups(values: Mapping[str, ir.Value], most_memory: int) -> list[list[str]]:
     """Names in order, cut where the tensors of a group would take more than ``most_memory``."""
     sizes = {name: _bytes(value) for name, value in values.items()}

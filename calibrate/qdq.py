@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edgeir.calibrate.layers import GraphLayer, graph_layers
 from edgeir.errors import GraphError, nearest
-from edgeir.precision import module_of
+from edgeir.precision import Precision, module_of
 from edgeir.quantization_placement import QMAX, SMALLEST_SCALE
 
 
@@ -42,6 +42,9 @@ class LowPrecision:
 INT8 = LowPrecision("int8", ir.DataType.INT8, float(QMAX))
 FP8 = LowPrecision("fp8", ir.DataType.FLOAT8E4M3FN, 448.0)
 """E4M3 without infinities: SM 8.9 and later."""
+
+KINDS: Mapping[Precision, LowPrecision] = {Precision.INT8: INT8, Precision.FP8: FP8}
+"""By the type of a plan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,27 @@ def insert_qdq(
         if name in layers:
             writer.quantise(entry, amax[name])
     return QdqCounts(len(set(layers)), len(writer.pairs))
+
+
+def eight_bit_weight(
+    numbers: NDArray[np.generic], axis: int, kind: LowPrecision
+) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    """A weight as it is stored: one scale per output channel.
+
+    Args:
+        numbers: float32 or float16, any shape.
+        axis: of the output channels.
+        kind: `INT8` or `FP8`.
+
+    Returns:
+        the eight-bit values in the shape of ``numbers``, and the scales ``(C_out,)`` in its type.
+    """
+    exact = numbers.astype(np.float32)
+    others = tuple(index for index in range(exact.ndim) if index != axis)
+    scales = np.maximum(np.abs(exact).max(axis=others) / kind.largest, SMALLEST_SCALE).astype(numbers.dtype)
+    ratio = exact / scales.astype(np.float32).reshape([-1 if index == axis else 1 for index in range(exact.ndim)])
+    whole = np.rint(ratio) if kind is INT8 else ratio
+    return np.clip(whole, -kind.largest, kind.largest).astype(kind.dtype.numpy()), scales
 
 
 class _Writer:
@@ -141,13 +165,8 @@ class _Writer:
         name = f"{weight.name}.dequantized"
         if name in self._constants:
             return self._constants[name]
-        numbers = weight.const_value.numpy().astype(np.float32)
-        others = tuple(index for index in range(numbers.ndim) if index != axis)
-        scales = np.maximum(np.abs(numbers).max(axis=others) / self._kind.largest, SMALLEST_SCALE)
-        scales = scales.astype(weight.dtype.numpy())
-        shape = [-1 if index == axis else 1 for index in range(numbers.ndim)]
-        ratio = numbers / scales.astype(np.float32).reshape(shape)
-        values = self._constant(f"{weight.name}.{self._kind.name}", self._eight_bits(ratio))
+        stored, scales = eight_bit_weight(weight.const_value.numpy(), axis, self._kind)
+        values = self._constant(f"{weight.name}.{self._kind.name}", stored)
         restored = self._value(name, weight.dtype, weight.shape)
         dequantize = ir.Node(
             "",
@@ -160,13 +179,6 @@ class _Writer:
         self._graph.insert_before(before, dequantize)
         self._constants[name] = restored
         return restored
-
-    def _eight_bits(self, ratio: NDArray[np.float32]) -> NDArray[np.generic]:
-        whole = np.rint(ratio) if self._kind is INT8 else ratio
-        stored: NDArray[np.generic] = np.clip(whole, -self._kind.largest, self._kind.largest).astype(
-            self._kind.dtype.numpy()
-        )
-        return stored
 
     def _zero(self, shape: tuple[int, ...]) -> ir.Value:
         name = f"zero.{self._kind.name}" + "".join(f".{side}" for side in shape)

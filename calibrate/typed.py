@@ -1,16 +1,20 @@
 """Writing a precision plan into a graph: every value gets its type, casts stand where types meet.
 
-TensorRT's networks are strongly typed: precision lives in the ONNX file and nowhere else.
+TensorRT's networks are strongly typed: precision lives in the ONNX file and nowhere else. Layers in eight bits have the
+plan's default type, and `edgeir.calibrate.qdq` quantises what they read.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from edgeir.calibrate.fp16 import FLOATS, MOVEMENT, OWN_TYPE, computes
+from edgeir.calibrate.layers import graph_layers
+from edgeir.calibrate.qdq import KINDS, input_tensors, insert_qdq
 from edgeir.errors import GraphError, nearest
 from edgeir.ops import table
 from edgeir.precision import Precision, PrecisionPlan, module_of
@@ -23,21 +27,36 @@ _FLOAT32_INPUTS = frozenset({("Resize", 1), ("Resize", 2)})
 
 @dataclass(frozen=True, slots=True)
 class TypedCounts:
-    """How many computing nodes run in each type, and how many casts stand between them."""
+    """What was written.
+
+    Attributes:
+        fp32, fp16: computing nodes of each type; layers in eight bits are among them by the type of their results.
+        casts: between the two.
+        eight_bits: layers in INT8 or FP8.
+        pairs: quantised activations; layers that read the same tensor share one.
+    """
 
     fp32: int
     fp16: int
     casts: int
+    eight_bits: int = 0
+    pairs: int = 0
 
 
-def apply_plan(model: ir.Model, plan: PrecisionPlan) -> TypedCounts:
+def apply_plan(model: ir.Model, plan: PrecisionPlan, ranges: Mapping[str, float] | None = None) -> TypedCounts:
     """Write ``plan`` into ``model`` in place; inputs and outputs of the graph stay float32.
 
+    Args:
+        model: an FP32 graph with named nodes.
+        plan: which layer has which type.
+        ranges: amax of every tensor that a layer in eight bits reads, by its name in ``model`` as it is given.
+
     Raises:
-        GraphError: the plan names a layer that the graph does not have or that computes nothing, or puts a layer into
-            FP16 whose weights overflow it.
+        GraphError: the plan names a layer that the graph does not have or that computes nothing, puts a layer into FP16
+            whose weights overflow it, or one into eight bits that has no weight or no range.
     """
     _require_known_layers(model.graph, plan)
+    low = _eight_bit_layers(model.graph, plan, ranges)
     typing = _Typing(model.graph)
     counts = {Precision.FP32: 0, Precision.FP16: 0}
     for node in list(model.graph):
@@ -48,6 +67,7 @@ def apply_plan(model: ir.Model, plan: PrecisionPlan) -> TypedCounts:
             wanted = _followed_type(slots)
         elif slots:
             precision = plan.type_of(node.name or "")
+            precision = plan.default if precision.eight_bits else precision
             counts[precision] += 1
             wanted = _TYPES[precision]
         else:
@@ -59,7 +79,42 @@ def apply_plan(model: ir.Model, plan: PrecisionPlan) -> TypedCounts:
                 output.dtype = wanted
     typing.restore_outputs()
     typing.drop_unused_initializers()
-    return TypedCounts(fp32=counts[Precision.FP32], fp16=counts[Precision.FP16], casts=typing.casts)
+    kind = plan.eight_bit_type
+    written = None if kind is None else insert_qdq(model, low, low, kind=KINDS[kind])
+    return TypedCounts(
+        fp32=counts[Precision.FP32],
+        fp16=counts[Precision.FP16],
+        casts=typing.casts,
+        eight_bits=written.layers if written else 0,
+        pairs=written.pairs if written else 0,
+    )
+
+
+def _eight_bit_layers(graph: ir.Graph, plan: PrecisionPlan, ranges: Mapping[str, float] | None) -> dict[str, float]:
+    """The layers that the plan puts into eight bits, each with the range of its input."""
+    found: dict[str, float] = {}
+    named = {layer.layer for layer in plan.layers if layer.type.eight_bits}
+    tensors = input_tensors(graph)
+    for entry in graph_layers(graph):
+        exception = plan.exception_for(entry.node.name or "")
+        if exception is None or not exception.type.eight_bits or entry.layer.name not in tensors:
+            continue
+        named.discard(exception.layer)
+        tensor = tensors[entry.layer.name]
+        if ranges is None or tensor not in ranges:
+            raise GraphError(
+                f"the plan puts '{entry.layer.name}' into {exception.type}, and no range of its input is known",
+                where="plan",
+                fix="Calibrate: --calibration FOLDER names pictures to find ranges on.",
+            )
+        found[entry.layer.name] = ranges[tensor]
+    if named:
+        raise GraphError(
+            f"the plan puts '{min(named)}' into eight bits, and no convolution or matrix product with weights is in it",
+            where="plan",
+            fix=nearest(min(named), tensors),
+        )
+    return found
 
 
 def _float_inputs(node: ir.Node) -> list[tuple[int, ir.Value]]:

@@ -65,7 +65,7 @@ class ManifestJson(_Strict):
 
     schema_version: _Count
     name: Annotated[str, Field(min_length=1)]
-    precision: Literal["fp32", "fp16", "int8"]
+    precision: Literal["fp32", "fp16", "int8", "fp8"]
     input: TensorJson
     ranges: dict[str, RangeJson]
     batch: _Count

@@ -29,13 +29,24 @@ def module_of(node: str) -> str:
 
 
 class Precision(str, Enum):
-    """A type that layers can run in; the values are the words of ``plan.yaml`` and of the command line."""
+    """A type that layers can run in; the values are the words of ``plan.yaml`` and of the command line.
+
+    A layer in eight bits, ``INT8`` or ``FP8`` (E4M3), reads an input and a weight that were quantised; everything
+    around it, and its own result, has the plan's default type.
+    """
 
     FP32 = "fp32"
     FP16 = "fp16"
+    INT8 = "int8"
+    FP8 = "fp8"
 
     def __str__(self) -> str:
         return self.value
+
+    @property
+    def eight_bits(self) -> bool:
+        """Whether layers in it need ranges, that is, a calibration."""
+        return self in (Precision.INT8, Precision.FP8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +68,31 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class PrecisionPlan:
-    """A default type and its exceptions, one per layer."""
+    """A default type and its exceptions, one per layer.
+
+    Raises:
+        GraphError: the default has eight bits, or layers are in both of the types that have.
+    """
 
     default: Precision
     layers: tuple[LayerPlan, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.default.eight_bits:
+            raise GraphError(
+                f"a plan cannot put everything into {self.default}",
+                where="plan",
+                expected="the default fp32 or fp16",
+                fix=f"Name the layers in {self.default} one by one; the default is what is around them.",
+            )
+        kinds = {layer.type for layer in self.layers if layer.type.eight_bits}
+        if len(kinds) > 1:
+            raise GraphError("a plan has layers in int8 and layers in fp8", where="plan", expected="one of the two")
+
+    @property
+    def eight_bit_type(self) -> Precision | None:
+        """``INT8`` or ``FP8`` where layers are in it, else ``None``."""
+        return next((layer.type for layer in self.layers if layer.type.eight_bits), None)
 
     @cached_property
     def _by_layer(self) -> dict[str, LayerPlan]:
@@ -132,7 +164,11 @@ def plan_from_yaml(text: str, *, where: str) -> PrecisionPlan:
                 evidence_db=None if evidence is None else float(evidence),
             )
         )
-    return PrecisionPlan(default=_precision(document.get("default"), where), layers=tuple(layers))
+    default = _precision(document.get("default"), where)
+    try:
+        return PrecisionPlan(default, tuple(layers))
+    except GraphError as error:
+        raise GraphError(error.what, where=where, expected=error.expected, fix=error.fix) from error
 
 
 def read_plan(path: Path) -> PrecisionPlan:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -34,9 +35,14 @@ LAYERS = st.builds(
 
 
 @settings(max_examples=150, deadline=None, derandomize=True)
-@given(st.sampled_from(Precision), st.lists(LAYERS, max_size=6, unique_by=lambda layer: layer.layer))
-def test_yaml_there_and_back(default: Precision, layers: list[LayerPlan]) -> None:
-    plan = PrecisionPlan(default, tuple(layers))
+@given(
+    st.sampled_from([FP16, FP32]),
+    st.lists(LAYERS, max_size=6, unique_by=lambda layer: layer.layer),
+    st.sampled_from([Precision.INT8, Precision.FP8]),
+)
+def test_yaml_there_and_back(default: Precision, layers: list[LayerPlan], kind: Precision) -> None:
+    same_kind = [replace(layer, type=kind) if layer.type.eight_bits else layer for layer in layers]
+    plan = PrecisionPlan(default, tuple(same_kind))
     assert plan_from_yaml(plan_to_yaml(plan), where="plan.yaml") == plan
 
 
@@ -112,7 +118,10 @@ def document(**changes: object) -> str:
         (document(layers=["a"]), "plan.yaml, layers: not a mapping"),
         (document(layers={"a": "fp32"}), "plan.yaml, layer a: not a mapping"),
         (document(layers={"a": {"typ": "fp32"}}), "layer a: unknown key 'typ'.*Did you mean 'type'"),
-        (document(layers={"a": {"type": "int4"}}), "layer a: unknown type .*expected fp32 or fp16, got 'int4'"),
+        (
+            document(layers={"a": {"type": "int4"}}),
+            "layer a: unknown type .*fp32 or fp16 or int8 or fp8, got 'int4'",
+        ),
         (document(layers={"a": {"reason": "r"}}), "layer a: unknown type"),
         (document(layers={"a": {"type": "fp32", "evidence_db": "much"}}), "evidence_db is not a number"),
         (document(layers={"a": {"type": "fp32", "evidence_db": True}}), "evidence_db is not a number"),
@@ -149,3 +158,12 @@ def test_read_plan(tmp_path: Path) -> None:
     path.write_text("nonsense", encoding="utf-8")
     with pytest.raises(GraphError, match=r"plan\.yaml: not a mapping"):
         read_plan(path)
+
+
+def test_what_eight_bits_demand() -> None:
+    low = PrecisionPlan(FP16, (LayerPlan("a", FP32, ""), LayerPlan("b", Precision.INT8, "")))
+    assert (low.eight_bit_type, PrecisionPlan(FP16).eight_bit_type) == (Precision.INT8, None)
+    with pytest.raises(GraphError, match=r"plan\.yaml: a plan cannot put everything into int8.*one by one"):
+        plan_from_yaml("{plan_version: 1, default: int8, layers: {}}", where="plan.yaml")
+    with pytest.raises(GraphError, match="layers in int8 and layers in fp8"):
+        PrecisionPlan(FP16, (LayerPlan("a", Precision.FP8, ""), LayerPlan("b", Precision.INT8, "")))

@@ -9,6 +9,7 @@ from edgeir.export.engines.builder import build_engine, can_build, target_for
 from edgeir.export.engines.target import Profile
 from edgeir.export.graph import TraceShape
 from edgeir.manifest import EngineNote
+from edgeir.precision import Precision
 from edgeir.spec import INPUT_NAME, ModelSpec
 
 _INSTALL = {
@@ -35,7 +36,12 @@ def runtimes_to_build(targets: tuple[str, ...] | None) -> tuple[str, ...]:
 
 
 def build_engines(
-    runtimes: tuple[str, ...], writer: BundleWriter, shape: TraceShape, spec: ModelSpec, console: Console
+    runtimes: tuple[str, ...],
+    writer: BundleWriter,
+    shape: TraceShape,
+    spec: ModelSpec,
+    precision: Precision,
+    console: Console,
 ) -> tuple[EngineNote, ...]:
     """Build every engine from ``model.onnx`` and add it to the bundle.
 
@@ -49,7 +55,7 @@ def build_engines(
         profile = Profile(INPUT_NAME, (*head, *low), (*head, *best), (*head, *high))
     notes = []
     for runtime in runtimes:
-        target = target_for(runtime)
+        target = target_for(runtime, fp8=precision is Precision.FP8)
         building = writer.path("engines/unfinished.plan")
         result = build_engine(target, writer.path("model.onnx"), building, profile=profile)
         relative = f"engines/{runtime}-{result.version}-{target.architecture}.plan"

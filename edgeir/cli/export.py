@@ -19,6 +19,15 @@ def command(
     checkpoint: Path | None = typer.Option(None, "--checkpoint", help="Weights: .safetensors, .pth, .ckpt."),
     fp32: bool = typer.Option(False, "--fp32", help="Keep everything in FP32."),
     fp16: bool = typer.Option(False, "--fp16", help="Write FP16 into the graph, FP32 where FP16 breaks (default)."),
+    int8: bool = typer.Option(False, "--int8", help="INT8 where it pays, on top of FP16; needs --calibration."),
+    fp8: bool = typer.Option(False, "--fp8", help="FP8 (E4M3) instead of INT8: RTX 40 and later."),
+    calibration: Path | None = typer.Option(
+        None, "--calibration", metavar="FOLDER", help="Clean pictures to find the ranges for --int8 or --fp8 on."
+    ),
+    method: str | None = typer.Option(
+        None, "--calibration-method", help="How a range is chosen: minmax, percentile (default), mse or entropy."
+    ),
+    samples: int | None = typer.Option(None, "--calibration-samples", help="Degraded crops to find ranges on (22)."),
     size: str | None = typer.Option(None, "--size", metavar="HxW", help="Height x width in pixels (256x256)."),
     batch: int = typer.Option(1, "--batch", help="Pictures per run."),
     dynamic: tuple[str, str, str] | None = typer.Option(
@@ -52,8 +61,13 @@ def command(
         raise UsageError(
             "name one thing to export", expected="--model NAME or --checkpoint FILE", got="both" if model else "neither"
         )
-    if fp32 and fp16:
-        raise UsageError("name one precision", expected="--fp32 or --fp16", got="both")
+    asked = [name for name, wanted in (("fp32", fp32), ("fp16", fp16), ("int8", int8), ("fp8", fp8)) if wanted]
+    if len(asked) > 1:
+        raise UsageError(
+            "name one precision",
+            expected="--fp32, --fp16, --int8 or --fp8",
+            got=" and ".join(f"--{name}" for name in asked),
+        )
     if size is not None and dynamic is not None:
         raise UsageError("--size and --dynamic exclude each other", fix="OPT of --dynamic takes the place of --size.")
     targets = _targets(target)
@@ -64,10 +78,11 @@ def command(
     from edgeir.precision import Precision
     from edgeir.report.formats import emit
 
+    precision = Precision(asked[0] if asked else "fp16")
     request = ExportRequest(
         model=model,
         checkpoint=checkpoint,
-        precision=Precision.FP32 if fp32 else Precision.FP16,
+        precision=precision,
         shape=_shape(size, batch, dynamic),
         targets=targets,
         k=k,
@@ -75,10 +90,11 @@ def command(
         without=tuple(without or ()),
         also=tuple(also or ()),
         plan=plan,
+        calibration=_calibration(precision, calibration, method, samples),
         out=out,
         force=force,
     )
-    outcome = export_bundle(request, Console(stages=6))
+    outcome = export_bundle(request, Console(stages=request.stages))
     if as_json:
         report = json.loads(emit(outcome.report, "json"))
         print_result(json.dumps({"bundle": str(outcome.path), "report": report}, indent=2))
@@ -100,6 +116,30 @@ def _targets(text: str | None) -> tuple[str, ...] | None:
     if not names:
         raise UsageError("no target named", where="--target", expected=", ".join(TARGETS))
     return names
+
+
+def _calibration(  # type: ignore[no-untyped-def]
+    precision, folder: Path | None, method: str | None, samples: int | None
+):
+    from edgeir.calibrate.observers import make_observer
+    from edgeir.cli.calibrating import METHOD, SAMPLES, CalibrationRequest
+
+    if not precision.eight_bits:
+        for option, value in (
+            ("--calibration", folder),
+            ("--calibration-method", method),
+            ("--calibration-samples", samples),
+        ):
+            if value is not None:
+                raise UsageError(f"{option} goes with --int8 or --fp8", where=option, got=f"--{precision}")
+        return None
+    if folder is None:
+        raise UsageError(
+            f"--{precision} needs pictures to find the ranges of activations on",
+            fix="Name a folder of clean pictures like those it will restore, a dozen or more: --calibration FOLDER.",
+        )
+    make_observer(method or METHOD)
+    return CalibrationRequest(folder, method or METHOD, SAMPLES if samples is None else samples)
 
 
 def _shape(size: str | None, batch: int, dynamic: tuple[str, str, str] | None):  # type: ignore[no-untyped-def]

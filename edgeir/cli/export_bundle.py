@@ -13,16 +13,27 @@ from pathlib import Path
 import onnx_ir as ir
 
 from edgeir.bundle import BundleWriter, bundle_name, prepared_name
+from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
+from edgeir.calibrate.layers import GraphLayer, graph_layers
 from edgeir.calibrate.typed import TypedCounts, apply_plan
+from edgeir.cli.calibrating import (
+    Calibration,
+    CalibrationRequest,
+    calibrate,
+    choose_pictures,
+    write_calibration,
+)
 from edgeir.cli.console import Console
 from edgeir.cli.engine_builds import build_engines, runtimes_to_build
-from edgeir.cli.export_report import ExportFacts, export_report, rewrites_text
+from edgeir.cli.export_report import ExportFacts, counts_text, export_report, rewrites_text
 from edgeir.cli.measuring import EXPORT_PICTURES, check_drift, check_parity, rounding_session, time_forms
+from edgeir.errors import GraphError
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import prepare
 from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.rewrites.catalogue import require_rules
+from edgeir.export.rewrites.cost import macs_of
 from edgeir.export.runtimes import Runtime
 from edgeir.export.trace import trace
 from edgeir.manifest import AxisRange, Manifest
@@ -31,6 +42,7 @@ from edgeir.models.checkpoint import load_checkpoint
 from edgeir.models.loading import load_named, reconfigure
 from edgeir.precision import Precision, PrecisionPlan, plan_to_yaml, read_plan
 from edgeir.provenance import collect
+from edgeir.quantization_placement import Placement
 from edgeir.report.formats import emit
 from edgeir.report.value import Report
 from edgeir.runtime.memory import give_back
@@ -53,8 +65,14 @@ class ExportRequest:
     without: tuple[str, ...]
     also: tuple[str, ...]
     plan: Path | None
+    calibration: CalibrationRequest | None
     out: Path
     force: bool
+
+    @property
+    def stages(self) -> int:
+        """Of the work."""
+        return 6 if self.calibration is None else 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +92,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
     started = time.perf_counter()
     runtimes = runtimes_to_build(request.targets)
     require_rules([*request.without, *request.also])
-    given_plan = None if request.plan is None else read_plan(request.plan)
+    given_plan = None if request.plan is None else _fitting_plan(request.plan, request.precision)
     shape = request.shape
 
     console.stage(f"loading {request.model or request.checkpoint}")
@@ -82,6 +100,8 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
     spec = loaded.spec
     console.say(f"      {describe_weights(spec)}")
     shape.require(spec.size)
+    graph = _graph_input(shape, spec)
+    pictures = None if request.calibration is None else choose_pictures(request.calibration, graph)
 
     with BundleWriter(_destination(request, spec), force=request.force) as writer:
         console.stage(f"tracing {spec.name} at {size_text(shape)}, batch {shape.batch}")
@@ -91,6 +111,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
 
         console.stage(f"rewriting the graph, and writing {request.precision} into it")
         model = ir.load(writer.path("reference.onnx"))
+        placement = placement_of(model.graph)
         forms: list[bytes] = []
         rewrites = rewrite(
             model,
@@ -99,15 +120,24 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             seen=lambda form: forms.append(ir.to_proto(form).SerializeToString()),
         )
         console.say(f"      {rewrites_text(rewrites)}")
-        plan, counts = _write_typed(model, request.precision, given_plan, writer)
-        console.say(f"      {counts.fp16} nodes FP16, {counts.fp32} nodes FP32, {counts.casts} casts between them")
+        calibration = None
+        if request.calibration is not None and pictures is not None:
+            console.stage(
+                f"finding ranges on {len(pictures.samples)} degraded crops of {len(pictures.sha256)} pictures"
+            )
+            calibration = calibrate(model, pictures, graph, method=request.calibration.method, console=console)
+            write_calibration(calibration, writer)
+            give_back()
+        plan = given_plan or _plan(model, request.precision, placement)
+        low_macs = sum(macs_of(entry.node) for entry in graph_layers(model.graph) if _in_eight_bits(entry, plan))
+        counts = _write_typed(model, plan, calibration, writer)
+        console.say(f"      {counts_text(counts)}")
         prepared = [_write_prepared(runtime, request.without, writer) for runtime in request.runtimes]
 
         console.stage(f"building engines: {', '.join(runtimes) or 'none'}")
-        engines = build_engines(runtimes, writer, shape, spec, console)
+        engines = build_engines(runtimes, writer, shape, spec, request.precision, console)
 
         console.stage("comparing with PyTorch on a real picture")
-        graph = _graph_input(shape, spec)
         graphs = {name: writer.path(name) for name in ("reference.onnx", "model.onnx")}
         portable = {name: writer.path(name) for name in prepared}
         rewritten_ms = time_forms(forms, graph)
@@ -128,6 +158,8 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             rewritten_ms,
             plan,
             counts,
+            low_macs,
+            calibration,
             engines,
             parity,
             drift,
@@ -197,17 +229,42 @@ def _destination(request: ExportRequest, spec: ModelSpec) -> Path:
     return request.out / bundle_name(spec.name, str(request.precision), shape.height, shape.width, dynamic=dynamic)
 
 
+def _fitting_plan(path: Path, precision: Precision) -> PrecisionPlan:
+    """The user's plan, which must have layers in eight bits if that is what was asked for, and else none."""
+    plan = read_plan(path)
+    wanted = precision if precision.eight_bits else None
+    if plan.eight_bit_type is not wanted:
+        found = plan.eight_bit_type
+        raise GraphError(
+            f"the plan has {'no layer in eight bits' if found is None else f'layers in {found}'}",
+            where=str(path),
+            expected=f"layers in {wanted}" if wanted else "none in eight bits",
+            fix=f"Export with --{found} --calibration FOLDER." if found else "Export with --fp16, or name some.",
+        )
+    return plan
+
+
+def _plan(model: ir.Model, precision: Precision, placement: Placement) -> PrecisionPlan:
+    if precision is Precision.FP32:
+        return PrecisionPlan(default=Precision.FP32)
+    base = plan_fp16(model)
+    return plan_eight_bits(model.graph, base, placement, precision) if precision.eight_bits else base
+
+
+def _in_eight_bits(entry: GraphLayer, plan: PrecisionPlan) -> bool:
+    return entry.weight_index is not None and plan.type_of(entry.node.name or "").eight_bits
+
+
 def _write_typed(
-    model: ir.Model, precision: Precision, plan: PrecisionPlan | None, writer: BundleWriter
-) -> tuple[PrecisionPlan, TypedCounts]:
-    if plan is None:
-        plan = plan_fp16(model) if precision is Precision.FP16 else PrecisionPlan(default=Precision.FP32)
-    counts = apply_plan(model, plan)
+    model: ir.Model, plan: PrecisionPlan, calibration: Calibration | None, writer: BundleWriter
+) -> TypedCounts:
+    counts = apply_plan(model, plan, None if calibration is None else calibration.amax())
     save_graph(model, writer.path("model.onnx"))
     writer.path("plan.yaml").write_text(plan_to_yaml(plan), encoding="utf-8")
+    ranges = () if calibration is None else ("ranges.json",)
     writer.add("plan.yaml", "plan", parents=("reference.onnx",))
-    writer.add("model.onnx", "model", parents=("reference.onnx", "plan.yaml"))
-    return plan, counts
+    writer.add("model.onnx", "model", parents=("reference.onnx", "plan.yaml", *ranges))
+    return counts
 
 
 def _graph_input(shape: TraceShape, spec: ModelSpec) -> GraphInput:

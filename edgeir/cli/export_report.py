@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeir.calibrate.typed import TypedCounts
+from edgeir.cli.calibrating import Calibration
+from edgeir.cli.coverage import coverage_tables
 from edgeir.cli.verdicts import drift_checks, drift_table, parity_checks, parity_table
 from edgeir.compare.drift import PictureDrift
 from edgeir.compare.parity import Parity
@@ -30,6 +32,8 @@ class ExportFacts:
     rewritten_ms: Sequence[float]
     plan: PrecisionPlan
     counts: TypedCounts
+    eight_bit_macs: int
+    calibration: Calibration | None
     engines: tuple[EngineNote, ...]
     parity: Sequence[Parity]
     drift: Sequence[PictureDrift]
@@ -60,6 +64,7 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
             drift_table(facts.drift, facts.runner),
             _rewrite_table(facts.rewrites, facts.rewritten_ms),
             _precision_table(facts),
+            *(() if facts.calibration is None else coverage_tables(facts.calibration)),
             _engine_table(facts.engines),
             _file_table(facts.artifacts),
         ),
@@ -84,7 +89,31 @@ def _facts(facts: ExportFacts, state: str) -> tuple[Fact, ...]:
         Fact("model", f"{spec.name} ({spec.architecture})"),
         Fact("weights", f"{state}, {weights.source}, sha256 {weights.sha256[:12]}" if weights else "none"),
         Fact("input", f"batch {shape.batch}, {size}, multiples of {spec.size.multiple}"),
-        Fact("precision", f"{facts.precision}: {counts.fp16} nodes FP16, {counts.fp32} FP32, {counts.casts} casts"),
+        Fact("precision", f"{facts.precision}: {counts_text(counts)}"),
+        *_eight_bit_facts(facts),
+    )
+
+
+def counts_text(counts: TypedCounts) -> str:
+    """``"803 nodes FP16, 705 nodes FP32, 178 casts between them"`` and the layers in eight bits."""
+    text = f"{counts.fp16} nodes FP16, {counts.fp32} nodes FP32, {counts.casts} casts between them"
+    if counts.eight_bits:
+        text += f"; {counts.eight_bits} layers in eight bits, which read {counts.pairs} quantised tensors"
+    return text
+
+
+def _eight_bit_facts(facts: ExportFacts) -> tuple[Fact, ...]:
+    if facts.calibration is None:
+        return ()
+    total = facts.rewrites[-1].cost.gmac
+    share = "unknown, sizes are dynamic" if not total else f"{facts.eight_bit_macs / total / 1e9:.0%}"
+    pictures, ranges = facts.calibration.pictures, facts.calibration.ranges
+    return (
+        Fact("in eight bits", f"{share} of all multiply-accumulates"),
+        Fact(
+            "calibrated on",
+            f"{len(pictures.samples)} degraded crops of {len(pictures.sha256)} pictures, method {ranges.method}",
+        ),
     )
 
 
@@ -162,7 +191,7 @@ def _notes(facts: ExportFacts, trained: bool) -> tuple[str, ...]:
             "UNTRAINED: the weights are a seeded initialisation. Fidelity to the reference means something, PSNR "
             "against the truth does not, and no drift against the truth is judged."
         )
-    if facts.precision is Precision.FP16:
+    if facts.precision is not Precision.FP32:
         notes.append(
             "Measured on a CPU with every FP16 result rounded, sums inside a node in FP32. A device sums in another "
             "order, or in FP16 where it may: its figures are close to these, not equal."

@@ -58,7 +58,7 @@ def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphIn
     chosen: list[str] = []
     for name, path in graphs.items():  # one session at a time: each keeps its working memory for itself
         model, chosen = expose_key_graphs(path, chosen)
-        session = OrtSession(rounded(model), arena=False)
+        session = OrtSession(rounded(model), arena=False, integer_kernels=False)
         for size, batch in pictures.items():
             outputs = session.run_all(batch)
             choice = [outputs[key].astype(bool) for key in chosen]
@@ -81,7 +81,7 @@ def _batch_of(picture: Pixels, batch: int) -> Pixels:
 
 def rounding_session(path: Path) -> OrtSession:
     """A session for measuring: every FP16 result is rounded, which ONNX Runtime by itself leaves out on a CPU."""
-    return OrtSession(rounded(path.read_bytes()), arena=False)
+    return OrtSession(rounded(path.read_bytes()), arena=False, integer_kernels=False)
 
 
 def time_forms(forms: Sequence[bytes], graph: GraphInput) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,17 @@ class OrtSession:
         threads: threads within an operator; ``None`` lets ONNX Runtime decide.
         arena: keep working memory for the next run; without it every buffer is given back as soon as it is read,
             and from then on the C library gives the process's large blocks back too.
+        integer_kernels: let layers between Q and DQ run in the CPU's own eight-bit kernels; without, they are computed
+            in floats as the graph says, which is what measuring wants.
 
     Raises:
         MissingDependency: onnxruntime is not installed.
         GraphError: ONNX Runtime refuses the file.
     """
 
-    def __init__(self, model: Path | bytes, *, threads: int | None = None, arena: bool = True) -> None:
+    def __init__(
+        self, model: Path | bytes, *, threads: int | None = None, arena: bool = True, integer_kernels: bool = True
+    ) -> None:
         try:
             import onnxruntime as ort
         except ImportError as error:
@@ -42,6 +47,8 @@ class OrtSession:
         options.enable_cpu_mem_arena = arena
         if not arena:
             free_at_once()
+        if not integer_kernels:
+            options.add_session_config_entry("session.disable_quant_qdq", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -62,8 +69,11 @@ class OrtSession:
         output = self._session.run([OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(pictures, np.float32)})[0]
         return np.asarray(output, np.float32)
 
-    def run_all(self, pictures: Pictures) -> dict[str, NDArray[np.generic]]:
-        """Every output of the graph by name, for graphs that were given more than one."""
+    def run_all(
+        self, pictures: Pictures, further: Mapping[str, NDArray[np.generic]] | None = None
+    ) -> dict[str, NDArray[np.generic]]:
+        """Every output of the graph by name, for graphs that were given more than one output, or ``further`` inputs."""
         names = [output.name for output in self._session.get_outputs()]
-        values = self._session.run(names, {INPUT_NAME: np.ascontiguousarray(pictures, np.float32)})
+        given = {INPUT_NAME: np.ascontiguousarray(pictures, np.float32), **(further or {})}
+        values = self._session.run(names, given)
         return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}

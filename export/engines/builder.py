@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from edgeir.errors import BuildFailed
-from edgeir.export.engines.target import NATIVE, RTX_ARCHITECTURES, BuildRequest, BuildResult, EngineTarget, Profile
+from edgeir.export.engines.target import (
+    FP8_ARCHITECTURES,
+    NATIVE,
+    RTX_ARCHITECTURES,
+    BuildRequest,
+    BuildResult,
+    EngineTarget,
+    Profile,
+)
 from edgeir.storage import SPACE_ERRNOS, storage_error
 from edgeir.subprocesses import run_module
 
@@ -27,9 +35,16 @@ def can_build(runtime: str) -> bool:
     return importlib.util.find_spec(_PACKAGES[runtime]) is not None
 
 
-def target_for(runtime: str) -> EngineTarget:
-    """The engine to build for a runtime: all GeForce generations for RTX, the present GPU for TensorRT proper."""
-    return EngineTarget(runtime, RTX_ARCHITECTURES if runtime == "rtx" else NATIVE)
+def target_for(runtime: str, *, fp8: bool = False) -> EngineTarget:
+    """The engine to build for a runtime: all GeForce generations for RTX, the present GPU for TensorRT proper.
+
+    Args:
+        runtime: ``"rtx"`` or ``"tensorrt"``.
+        fp8: the graph has FP8 in it, which not every generation knows.
+    """
+    if runtime != "rtx":
+        return EngineTarget(runtime, NATIVE)
+    return EngineTarget(runtime, FP8_ARCHITECTURES if fp8 else RTX_ARCHITECTURES)
 
 
 def build_engine(

@@ -9,6 +9,8 @@ from typing import Any
 # TensorRT-RTX compiles ahead of time for GPUs it does not see, several at once: an engine for all three is as large as
 # one for any of them (33 MB for exda-tiny FP16), its kernels are finished on the user's card.
 RTX_ARCHITECTURES = ("sm86", "sm89", "sm120")
+# RTX 30 has no FP8: a builder for it refuses the graph.
+FP8_ARCHITECTURES = ("sm89", "sm120")
 NATIVE = ("native",)
 
 ARCHITECTURE_NAMES: Mapping[str, str] = {

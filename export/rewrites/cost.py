@@ -44,7 +44,7 @@ def cost_of(model: ir.Model) -> Cost:
     for node in graph:
         if node.op_type in _FREE:
             continue
-        macs += _macs(node)
+        macs += macs_of(node)
         moved += sum(_bytes(value) for value in (*node.inputs, *node.outputs) if value is not None)
     return Cost(nodes, parameters, macs / 1e9, moved / 1e6)
 
@@ -59,7 +59,8 @@ def _bytes(value: ir.Value) -> int:
     return 0 if value.dtype is None else math.ceil(_elements(value) * value.dtype.itemsize)
 
 
-def _macs(node: ir.Node) -> int:
+def macs_of(node: ir.Node) -> int:
+    """Multiply-accumulates of one Conv, MatMul or Gemm; 0 for other nodes, and where sizes are dynamic."""
     if node.op_type == "Conv" and node.inputs[1] is not None and node.inputs[1].shape is not None:
         return _elements(node.outputs[0]) * math.prod(node.inputs[1].shape.numpy()[1:])
     if node.op_type in ("MatMul", "Gemm") and node.inputs[0] is not None and node.inputs[0].shape is not None:

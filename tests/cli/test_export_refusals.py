@@ -20,7 +20,7 @@ REFUSED = {
     "unknown model": (("--model", "exda-tyni"), ("'exda-tyni'", "Did you mean 'exda-tiny'?")),
     "no model": ((), ("--model NAME or --checkpoint FILE", "neither")),
     "two models": ((*MODEL, "--checkpoint", "w.safetensors"), ("--model NAME or --checkpoint FILE", "both")),
-    "two precisions": ((*MODEL, "--fp32", "--fp16"), ("--fp32 or --fp16", "both")),
+    "two precisions": ((*MODEL, "--fp32", "--fp16"), ("name one precision", "--fp32 and --fp16")),
     "size between": ((*MODEL, "--size", "250x250"), ("--size", "multiples of 16", "250x250", "Use 256x256.")),
     "size of nothing": ((*MODEL, "--size", "0x0"), ("--size", "0x0", "Use 16x16.")),
     "negative size": ((*MODEL, "--size", "-64x64"), ("--size", "256x256", "'-64x64'")),

@@ -136,3 +136,7 @@ def test_gates_are_those_of_the_design() -> None:
     assert (GATES[Precision.FP32].max_abs, GATES[Precision.FP32].fidelity_db) == (1e-4, 90)
     half = GATES[Precision.FP16]
     assert (half.fidelity_db, half.mean_drift_db, half.worst_drift_db) == (55, 0.02, 0.10)
+    for kind in (Precision.INT8, Precision.FP8):
+        low = GATES[kind]
+        assert (low.mean_drift_warn_db, low.mean_drift_db, low.worst_degradation_db) == (0.15, 0.30, 0.50)
+        assert low.brightness_shift_8bit == 0.25

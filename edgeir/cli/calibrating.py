@@ -1,0 +1,133 @@
+"""Calibration as a stage of export: pictures of the user's folder, ranges of the graph's tensors, and what was seen."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from edgeir.bundle import BundleWriter
+from edgeir.calibrate.layers import graph_layers
+from edgeir.calibrate.observe import observe, passes
+from edgeir.calibrate.pictures import CalibrationSet, calibration_set
+from edgeir.calibrate.ranges import Ranges, ranges_to_json
+from edgeir.cli.console import Console
+from edgeir.imaging.conditions import VALIDATION_CONDITIONS, condition_named
+from edgeir.runtime.restore import GraphInput
+
+CALIBRATION_VERSION = 1
+SAMPLES = 2 * len(VALIDATION_CONDITIONS)
+METHOD = "percentile"
+
+
+@dataclass(frozen=True, slots=True)
+class CalibrationRequest:
+    """What the command line asked for.
+
+    Attributes:
+        folder: clean pictures.
+        method: key of `edgeir.calibrate.observers.OBSERVERS`.
+        samples: degraded crops to look at.
+        seed: of their choice.
+    """
+
+    folder: Path
+    method: str = METHOD
+    samples: int = SAMPLES
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What was looked at, and what was found."""
+
+    pictures: CalibrationSet
+    ranges: Ranges
+
+    def amax(self) -> dict[str, float]:
+        """By the tensor's name."""
+        return {name: entry.amax for name, entry in self.ranges.tensors.items()}
+
+
+def choose_pictures(request: CalibrationRequest, graph: GraphInput) -> CalibrationSet:
+    """The crops, of the graph's own size.
+
+    A network that enlarges reads small pictures that nothing fell upon: its crops are taken as they are.
+
+    Raises:
+        PictureError, UsageError: see `calibration_set`.
+    """
+    height, width = graph.optimum
+    conditions = VALIDATION_CONDITIONS if graph.scale == 1 else (condition_named("clean"),)
+    return calibration_set(
+        request.folder, height=height, width=width, conditions=conditions, count=request.samples, seed=request.seed
+    )
+
+
+def calibrate(
+    model: ir.Model, pictures: CalibrationSet, graph: GraphInput, *, method: str, console: Console
+) -> Calibration:
+    """Find the range of every tensor that a layer with weights reads.
+
+    Args:
+        model: in FP32, rewritten: the graph that the plan will be written into.
+        pictures: see `choose_pictures`.
+        graph: the batches it takes.
+        method: key of `edgeir.calibrate.observers.OBSERVERS`.
+    """
+    tensors = [
+        str(entry.node.inputs[0].name)
+        for entry in graph_layers(model.graph)
+        if entry.weight_index is not None and entry.node.inputs[0] is not None
+    ]
+
+    def batches() -> Iterator[NDArray[np.float32]]:
+        for batch in pictures.batches():
+            yield np.repeat(batch, graph.batch, axis=0)
+
+    with console.bar("pictures seen", passes(model, tensors) * len(pictures.samples)) as advance:
+        ranges = observe(model, tensors, batches, method=method, on_picture=advance)
+    return Calibration(pictures, ranges)
+
+
+def write_calibration(calibration: Calibration, writer: BundleWriter) -> None:
+    """``ranges.json``, and ``calibration.json``: which pictures, by content, and what they were turned into."""
+    writer.path("ranges.json").write_text(ranges_to_json(calibration.ranges), encoding="utf-8")
+    writer.add("ranges.json", "ranges", parents=("reference.onnx",))
+    text = json.dumps(_record(calibration.pictures), indent=1) + "\n"
+    writer.path("calibration.json").write_text(text, encoding="utf-8")
+    writer.add("calibration.json", "calibration")
+
+
+def _record(pictures: CalibrationSet) -> dict[str, object]:
+    """No names of files: a bundle says nothing about its maker's folders."""
+    return {
+        "calibration_version": CALIBRATION_VERSION,
+        "seed": pictures.seed,
+        "height": pictures.height,
+        "width": pictures.width,
+        "samples": [
+            {
+                "sha256": pictures.sha256[sample.picture],
+                "degradation": sample.condition,
+                "top": sample.top,
+                "left": sample.left,
+                "luminance": round(sample.luminance, 4),
+            }
+            for sample in pictures.samples
+        ],
+    }
+
+
+def luminance_bands(pictures: CalibrationSet, conditions: Sequence[str]) -> list[tuple[str, int, float, float]]:
+    """Per degradation: how many crops, and the darkest and brightest mean luma among them."""
+    rows = []
+    for name in conditions:
+        seen = [sample.luminance for sample in pictures.samples if sample.condition == name]
+        rows.append((name, len(seen), min(seen), max(seen)))
+    return rows

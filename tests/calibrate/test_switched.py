@@ -1,0 +1,75 @@
+"""Switches: with all of them off the graph is the plain one, and each does what the Q/DQ in a graph would do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from edgeir.calibrate.eight_bits import placement_of
+from edgeir.calibrate.layers import graph_layers
+from edgeir.calibrate.qdq import FP8, INT8, LowPrecision, input_tensors, insert_qdq
+from edgeir.calibrate.switched import SwitchedGraph
+from edgeir.errors import GraphError
+from edgeir.imaging.metrics import fidelity_db
+from edgeir.runtime.ort_session import OrtSession
+
+
+def switched(model: ir.Model, kind: LowPrecision = INT8, amax: float = 4.0) -> SwitchedGraph:
+    return SwitchedGraph(model, dict.fromkeys(placement_of(model.graph).quantized, amax), kind, threads=1)
+
+
+def run(model: ir.Model, picture: np.ndarray) -> np.ndarray:
+    return OrtSession(ir.to_proto(model).SerializeToString(), threads=1, integer_kernels=False).run(picture)
+
+
+@pytest.mark.parametrize("architecture", ["exda", "cea", "kgt"])
+def test_off_is_the_graph_itself(architecture: str, micro: Any) -> None:
+    network = micro(architecture)
+    picture, model = network.picture(), network.graph()
+    graph = switched(model)
+    assert len(graph.layers) > 2
+    # Fusions differ between the two graphs, so float32 sums do; a key graph chooses otherwise on a tie.
+    least = 40 if architecture == "kgt" else 110
+    assert fidelity_db(graph.run(picture), run(model, picture)) > least
+    assert len(model.graph.inputs) == 1  # the caller's graph is as it was
+    assert {entry.layer.name for entry in graph_layers(model.graph)} >= set(graph.layers)
+
+
+@pytest.mark.parametrize("kind", [INT8, FP8])
+@pytest.mark.parametrize("architecture", ["exda", "cea"])
+def test_on_is_the_graph_with_qdq(architecture: str, kind: LowPrecision, micro: Any) -> None:
+    network = micro(architecture)
+    picture, model = network.picture(), network.graph()
+    graph = switched(model, kind)
+    plain = run(model, picture)
+    for name in graph.layers[::7]:
+        written = network.graph()
+        insert_qdq(written, [name], {name: 4.0}, kind=kind)
+        wanted = run(written, picture)
+        got = graph.run(picture, [name])
+        # As in test_qdq: a few values on the other side of a step.
+        assert fidelity_db(got, wanted) >= fidelity_db(wanted, plain) + 20, name
+    together = network.graph()
+    insert_qdq(together, graph.layers, dict.fromkeys(graph.layers, 4.0), kind=kind)
+    wanted = run(together, picture)
+    assert fidelity_db(graph.run(picture, graph.layers), wanted) > fidelity_db(wanted, plain) + 6
+    assert len(set(input_tensors(model.graph))) >= len(graph.layers)
+
+
+def test_what_is_refused(micro: Any) -> None:
+    model = micro("cea").graph()
+    graph = switched(model)
+    with pytest.raises(GraphError, match=r"'latent' cannot be switched"):
+        graph.run(micro("cea").picture(), ["latent"])
+    with pytest.raises(GraphError, match="no layer with a weight called 'nothing'"):
+        SwitchedGraph(model, {"nothing": 1.0}, INT8)
+
+
+def test_nothing_to_switch(micro: Any) -> None:
+    network = micro("cea")
+    picture = network.picture()
+    graph = SwitchedGraph(network.graph(), {}, INT8, threads=1)
+    assert np.array_equal(graph.run(picture), run(network.graph(), picture))

@@ -1,0 +1,140 @@
+"""``edgeir export --int8`` and ``--fp8``: calibrated on the user's pictures, held to the gates of eight bits."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from edgeir.bundle import Bundle
+from edgeir.calibrate.ranges import read_ranges
+from edgeir.precision import read_plan
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of a small CEA whose layers are wide enough for eight bits."""
+    from edgeir.models.build import build_seeded, describe
+    from edgeir.models.checkpoint import save_checkpoint
+    from edgeir.spec import WeightsSpec
+
+    settings = {"dim": 16, "blocks": [1, 1, 1, 1], "refine": 1, "heads": [1, 2, 1, 2], "rank": 4, "adapter_width": 16}
+    path = tmp_path_factory.mktemp("wide") / "wide.safetensors"
+    weights = WeightsSpec(source="seeded", trained=False, sha256="", seed=7)
+    save_checkpoint(path, build_seeded("cea", settings, seed=7), describe("cea-custom", "cea", settings, weights))
+    return path
+
+
+@pytest.fixture
+def photographs(scene: Any, tmp_path: Path) -> Path:
+    folder = tmp_path / "photographs"
+    folder.mkdir()
+    for index in range(3):
+        scene(70 + 9 * index, 100).save(folder / f"mine-{index}.png")
+    (folder / "notes.txt").write_text("x")
+    return folder
+
+
+def exporting(wide: Path, photographs: Path, out: Path, *options: object) -> tuple[object, ...]:
+    size = ("--size", "32x32", "--target", "ort", "--out", out)
+    return ("export", "--checkpoint", wide, "--calibration", photographs, "--calibration-samples", 11, *size, *options)
+
+
+def test_a_bundle_in_int8(cli: Any, wide: Path, photographs: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    outcome = cli(*exporting(wide, photographs, out, "--int8")).done()
+    assert "11 degraded crops of 3 pictures" in outcome.err
+    path = out / "cea-custom-int8-32x32.edgeir"
+    bundle = Bundle.open(path)
+    assert bundle.manifest.precision == "int8"
+    model = next(item for item in bundle.manifest.artifacts if item.path == "model.onnx")
+    assert model.parents == ("reference.onnx", "plan.yaml", "ranges.json")
+    low = [layer.layer for layer in read_plan(bundle.file("plan")).layers if str(layer.type) == "int8"]
+    assert len(low) > 10
+    ranges = read_ranges(bundle.file("ranges"))
+    assert (ranges.method, ranges.pictures) == ("percentile", 11)
+    record = json.loads(bundle.file("calibration").read_text())
+    assert len(record["samples"]) == 11
+    assert len({sample["sha256"] for sample in record["samples"]}) == 3
+    assert "mine-" not in bundle.file("calibration").read_text()  # a bundle does not name its maker's files
+    report = json.loads((path / "report.json").read_text())
+    titles = [table["title"] for table in report["tables"]]
+    assert {"Calibration: what was seen", "Calibration: what saturates most"} < set(titles)
+    facts = {fact["label"]: fact["value"] for fact in report["facts"]}
+    assert f"{len(low)} layers in eight bits" in facts["precision"]
+    assert facts["in eight bits"].endswith("% of all multiply-accumulates")
+    Image.new("RGB", (32, 32), (90, 120, 60)).save(tmp_path / "p.png")
+    cli("run", path, tmp_path / "p.png", "-o", tmp_path / "r.png").done()
+    assert (tmp_path / "r.png").is_file()
+    validated = cli("validate", path, "--checkpoint", wide, "--pictures", 1).done().out
+    assert "cea-custom (UNTRAINED) in int8 on 1 pictures" in validated
+    plan = path / "plan.yaml"
+    again = cli(*exporting(wide, photographs, tmp_path / "again.edgeir", "--int8", "--plan", plan)).done()
+    assert again.code == 0
+    assert (tmp_path / "again.edgeir" / "model.onnx").read_bytes() == (path / "model.onnx").read_bytes()
+    outcome = cli("export", "--checkpoint", wide, "--size", "32x32", "--plan", plan, "--out", tmp_path / "no.edgeir")
+    outcome.sentence(2, "layers in int8", "Export with --int8 --calibration FOLDER")
+
+
+@pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None, reason="tensorrt_rtx is not installed: no engine can be built"
+)
+@pytest.mark.parametrize(("kind", "cards"), [("int8", "sm86-sm89-sm120"), ("fp8", "sm89-sm120")])
+def test_engines(cli: Any, wide: Path, photographs: Path, tmp_path: Path, kind: str, cards: str) -> None:
+    path = tmp_path / "b.edgeir"
+    cli(*exporting(wide, photographs, path, f"--{kind}", "--target", "rtx")).done()
+    (engine,) = (path / "engines").iterdir()
+    assert engine.name.endswith(f"{cards}.plan")
+
+
+# options, words of the sentence
+REFUSED = {
+    "no pictures": (("--int8",), ("--int8 needs pictures", "--calibration FOLDER")),
+    "no pictures for fp8": (("--fp8",), ("--fp8 needs pictures", "--calibration FOLDER")),
+    "two precisions": (("--int8", "--fp16"), ("name one precision", "--fp16 and --int8")),
+    "pictures for nothing": (("--calibration", "."), ("--calibration goes with --int8 or --fp8", "--fp16")),
+    "a method for nothing": (("--calibration-method", "mse"), ("--calibration-method goes with",)),
+    "samples for nothing": (("--fp32", "--calibration-samples", "22"), ("--calibration-samples goes with", "--fp32")),
+    "no such folder": (("--int8", "--calibration", "gone"), ("gone", "no such folder")),
+    "empty folder": (("--int8", "--calibration", "empty"), ("empty", "no picture")),
+    "unknown method": (
+        ("--int8", "--calibration", "empty", "--calibration-method", "entopy"),
+        ("'entopy'", "Did you mean 'entropy'?"),
+    ),
+    "too few": (
+        ("--int8", "--calibration", "pictures", "--calibration-samples", "3"),
+        ("fewer calibration samples than degradations", "at least 11", "got 3"),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_refusals(
+    cli: Any, wide: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    (tmp_path / "empty").mkdir()
+    photographs.rename(tmp_path / "pictures")
+    monkeypatch.chdir(tmp_path)
+    options, words = REFUSED[case]
+    before = sorted(path.name for path in tmp_path.iterdir())
+    cli("export", "--checkpoint", wide, "--size", "32x32", *options).sentence(2, *words)
+    assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_measuring_picture_is_refused(cli: Any, wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from edgeir.imaging.measuring import measuring_pictures
+
+    (picture,) = measuring_pictures(1)
+    data = resources.files(picture.package).joinpath(picture.path).read_bytes()
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "copy.png").write_bytes(data)
+    monkeypatch.chdir(tmp_path)
+    outcome = cli("export", "--checkpoint", wide, "--int8", "--calibration", folder)
+    outcome.sentence(2, "'copy.png' is the measuring picture 'astronaut'", "Take it out of the folder")
