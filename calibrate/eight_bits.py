@@ -31,7 +31,9 @@ def plan_eight_bits(
     base: PrecisionPlan,
     placement: Placement,
     kind: Precision,
+    *,
     costs_db: Mapping[str, float] | None = None,
+    left: Mapping[str, str] | None = None,
 ) -> PrecisionPlan:
     """Add to ``base`` the layers in eight bits, and say of every other layer with weights why it is not.
 
@@ -41,12 +43,19 @@ def plan_eight_bits(
         placement: of the same network, see `placement_of`.
         kind: `Precision.INT8` or `Precision.FP8`.
         costs_db: what each layer costs, where it was measured, for ``evidence_db``.
+        left: layers that could be in eight bits and are not, with the reason.
     """
-    return PrecisionPlan(base.default, (*base.layers, *_layers(graph, base, placement, kind, costs_db or {})))
+    layers = _layers(graph, base, placement, kind, costs_db or {}, left or {})
+    return PrecisionPlan(base.default, (*base.layers, *layers))
 
 
 def _layers(
-    graph: ir.Graph, base: PrecisionPlan, placement: Placement, kind: Precision, costs_db: Mapping[str, float]
+    graph: ir.Graph,
+    base: PrecisionPlan,
+    placement: Placement,
+    kind: Precision,
+    costs_db: Mapping[str, float],
+    left: Mapping[str, str],
 ) -> Iterator[LayerPlan]:
     here = {entry.layer.name: entry.node.name or "" for entry in graph_layers(graph)}
     taken = {layer.layer for layer in base.layers}
@@ -57,7 +66,9 @@ def _layers(
         kept = base.exception_for(here[name])
         if kept is not None and kept.type is not base.default:
             continue
-        if placed.quantized:
+        if name in left:
+            yield LayerPlan(name, base.default, left[name], costs_db.get(name))
+        elif placed.quantized:
             yield LayerPlan(name, kind, _WHY[placed.layer.kind], costs_db.get(name))
         else:
             yield LayerPlan(name, base.default, placed.reason)

@@ -96,7 +96,7 @@ class _Switches:
         )
         result = node.outputs[0]
         taken = chosen.outputs[0]
-        taken.dtype, taken.shape = result.dtype, result.shape
+        taken.type, taken.shape = result.type, result.shape
         self._graph.insert_before(node, [asked, chosen])
         result_name, result.name = result.name, f"{name}.replaced"
         taken.name = result_name
@@ -124,7 +124,7 @@ class _Switches:
     @staticmethod
     def _copy(node: ir.Node, inputs: Sequence[ir.Value | None]) -> ir.Node:
         copied = ir.Node("", node.op_type, inputs, attributes=list(node.attributes.values()))
-        copied.outputs[0].dtype, copied.outputs[0].shape = node.outputs[0].dtype, node.outputs[0].shape
+        copied.outputs[0].type, copied.outputs[0].shape = node.outputs[0].type, node.outputs[0].shape
         return copied
 
     @staticmethod
@@ -134,8 +134,7 @@ class _Switches:
         return ir.Graph([], [nodes[-1].outputs[0]], nodes=nodes, name=name)
 
     def _constant(self, name: str, numbers: NDArray[np.generic]) -> ir.Value:
-        value = ir.Value(name=name, const_value=ir.tensor(numbers, name=name), shape=ir.Shape(numbers.shape))
-        assert value.const_value is not None
-        value.dtype = value.const_value.dtype
+        tensor = ir.tensor(numbers, name=name)
+        value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype))
         self._graph.register_initializer(value)
         return value

@@ -1,11 +1,13 @@
-"""What a calibration looked at, and what its ranges leave out: tables of the report."""
+"""What a calibration looked at, what its ranges leave out, and what was planned with it: tables of the report."""
 
 from __future__ import annotations
 
 from edgeir.cli.calibrating import Calibration, luminance_bands
+from edgeir.cli.planning import Planning
 from edgeir.report.value import Table
 
 _SHOWN = 8
+_BLAMED = 20
 
 
 def coverage_tables(calibration: Calibration) -> tuple[Table, ...]:
@@ -40,4 +42,44 @@ def _saturation(calibration: Calibration) -> Table:
         ),
         note=f"By the method {calibration.ranges.method}; {beyond} of {len(tensors)} tensors saturate at all. "
         "ranges.json has them all.",
+    )
+
+
+def planning_tables(planning: Planning) -> tuple[Table, ...]:
+    """Which layers cost most, and which sets of them were measured."""
+    return (_attribution(planning), _sets(planning))
+
+
+def _attribution(planning: Planning) -> Table:
+    chosen = set(planning.planned.chosen)
+    total = sum(planning.macs.values()) or 1
+    rows = []
+    cumulative = 0.0
+    for name, cost, share in planning.sensitivity.ranked():
+        cumulative += share
+        verdict = "yes" if name in chosen else "no"
+        work = 100 * planning.macs[name] / total
+        rows.append((name, round(cost, 5), round(100 * share, 1), round(100 * cumulative, 1), round(work, 2), verdict))
+    return Table(
+        title="Drift by layer",
+        columns=("layer alone in eight bits", "dB", "% of all", "cumulative %", "% of the work", "chosen"),
+        rows=tuple(rows[:_BLAMED]),
+        note=f"The {min(_BLAMED, len(rows))} of {len(rows)} layers that cost most, each measured alone on pictures of "
+        f"the calibration; plan.yaml has them all. {len(chosen)} were chosen.",
+    )
+
+
+def _sets(planning: Planning) -> Table:
+    budget, full = planning.budget, planning.full
+    rows = [
+        (one.layers, round(one.mean_db, 5), round(one.worst_db, 5), "yes" if one.fits else "no")
+        for one in planning.planned.evaluations
+    ]
+    return Table(
+        title="Sets of layers that were measured",
+        columns=("layers in eight bits", "mean drift dB", "worst degradation dB", "fits"),
+        rows=tuple(rows),
+        note=f"Budget: {budget.mean_db:g} dB, and {budget.worst_db:g} dB under the worst degradation. Measured on "
+        f"small pictures of the calibration; the plan at full size on the same ones: {full.mean_db:.4f} dB and "
+        f"{full.worst_db:.4f} dB. The drift per degradation above is of pictures that chose nothing.",
     )

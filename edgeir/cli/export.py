@@ -28,6 +28,12 @@ def command(
         None, "--calibration-method", help="How a range is chosen: minmax, percentile (default), mse or entropy."
     ),
     samples: int | None = typer.Option(None, "--calibration-samples", help="Degraded crops to find ranges on (22)."),
+    drift_budget: float | None = typer.Option(
+        None, "--drift-budget", metavar="DB", help="Mean loss of PSNR allowed; --int8 and --fp8 plan for it."
+    ),
+    worst_budget: float | None = typer.Option(
+        None, "--worst-drift-budget", metavar="DB", help="Mean loss allowed under the worst degradation (0.5)."
+    ),
     size: str | None = typer.Option(None, "--size", metavar="HxW", help="Height x width in pixels (256x256)."),
     batch: int = typer.Option(1, "--batch", help="Pictures per run."),
     dynamic: tuple[str, str, str] | None = typer.Option(
@@ -91,6 +97,7 @@ def command(
         also=tuple(also or ()),
         plan=plan,
         calibration=_calibration(precision, calibration, method, samples),
+        budget=_budget(drift_budget, worst_budget),
         out=out,
         force=force,
     )
@@ -140,6 +147,23 @@ def _calibration(  # type: ignore[no-untyped-def]
         )
     make_observer(method or METHOD)
     return CalibrationRequest(folder, method or METHOD, SAMPLES if samples is None else samples)
+
+
+def _budget(mean_db: float | None, worst_db: float | None):  # type: ignore[no-untyped-def]
+    from edgeir.calibrate.planner import Budget
+    from edgeir.compare.gates import GATES
+    from edgeir.precision import Precision
+
+    for option, value in (("--drift-budget", mean_db), ("--worst-drift-budget", worst_db)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError("the budget is not a loss in dB", where=option, expected="above 0", got=f"{value:g}")
+    if mean_db is None:
+        if worst_db is not None:
+            raise UsageError("--worst-drift-budget goes with --drift-budget", where="--worst-drift-budget")
+        return None
+    default = GATES[Precision.INT8].worst_degradation_db
+    assert default is not None
+    return Budget(mean_db, default if worst_db is None else worst_db)
 
 
 def _shape(size: str | None, batch: int, dynamic: tuple[str, str, str] | None):  # type: ignore[no-untyped-def]

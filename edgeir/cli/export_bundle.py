@@ -12,10 +12,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
+from edgeir import __version__
 from edgeir.bundle import BundleWriter, bundle_name, prepared_name
 from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.layers import GraphLayer, graph_layers
+from edgeir.calibrate.planner import Budget
+from edgeir.calibrate.qdq import KINDS
 from edgeir.calibrate.typed import TypedCounts, apply_plan
 from edgeir.cli.calibrating import (
     Calibration,
@@ -27,8 +30,17 @@ from edgeir.cli.calibrating import (
 from edgeir.cli.console import Console
 from edgeir.cli.engine_builds import build_engines, runtimes_to_build
 from edgeir.cli.export_report import ExportFacts, counts_text, export_report, rewrites_text
-from edgeir.cli.measuring import EXPORT_PICTURES, check_drift, check_parity, rounding_session, time_forms
-from edgeir.errors import GraphError
+from edgeir.cli.measuring import (
+    EXPORT_PICTURES,
+    check_drift,
+    check_parity,
+    rounding_session,
+    time_forms,
+    time_ratio,
+    worst_picture,
+)
+from edgeir.cli.planning import Planning, plan_eight_bit_layers, twin_size
+from edgeir.errors import GraphError, UsageError
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import prepare
 from edgeir.export.rewrites.apply import rewrite
@@ -66,13 +78,19 @@ class ExportRequest:
     also: tuple[str, ...]
     plan: Path | None
     calibration: CalibrationRequest | None
+    budget: Budget | None
     out: Path
     force: bool
 
     @property
     def stages(self) -> int:
         """Of the work."""
-        return 6 if self.calibration is None else 7
+        return 6 + (self.calibration is not None) + self.plans_layers
+
+    @property
+    def plans_layers(self) -> bool:
+        """Whether a budget decides which layers go into eight bits; otherwise it is a limit and nothing else."""
+        return self.budget is not None and self.calibration is not None and self.plan is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,9 +119,11 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
     console.say(f"      {describe_weights(spec)}")
     shape.require(spec.size)
     graph = _graph_input(shape, spec)
+    _require_plannable(request, spec)
     pictures = None if request.calibration is None else choose_pictures(request.calibration, graph)
 
-    with BundleWriter(_destination(request, spec), force=request.force) as writer:
+    destination = _destination(request, spec)
+    with BundleWriter(destination, force=request.force) as writer:
         console.stage(f"tracing {spec.name} at {size_text(shape)}, batch {shape.batch}")
         save_graph(trace(loaded, shape), writer.path("reference.onnx"))
         writer.add("reference.onnx", "reference")
@@ -128,7 +148,13 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             calibration = calibrate(model, pictures, graph, method=request.calibration.method, console=console)
             write_calibration(calibration, writer)
             give_back()
-        plan = given_plan or _plan(model, request.precision, placement)
+        planning = None
+        if calibration is not None and request.plans_layers and request.budget is not None:
+            console.stage(f"planning for a drift of at most {request.budget.mean_db:g} dB")
+            twin = _twin(loaded, graph, request)
+            planning = _planning(model, twin, placement, calibration, request, graph, destination, spec, console)
+            give_back()
+        plan = given_plan or _plan(model, request.precision, placement, planning)
         low_macs = sum(macs_of(entry.node) for entry in graph_layers(model.graph) if _in_eight_bits(entry, plan))
         counts = _write_typed(model, plan, calibration, writer)
         console.say(f"      {counts_text(counts)}")
@@ -141,6 +167,10 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         graphs = {name: writer.path(name) for name in ("reference.onnx", "model.onnx")}
         portable = {name: writer.path(name) for name in prepared}
         rewritten_ms = time_forms(forms, graph)
+        ratio = None
+        if request.precision.eight_bits:
+            integers = request.precision is Precision.INT8
+            ratio = time_ratio(writer.path("model.onnx"), forms[-1], graph, integer_kernels=integers)
         forms.clear()
         give_back()
         parity = check_parity(graphs | portable, TorchSession(loaded), graph)
@@ -160,6 +190,10 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             counts,
             low_macs,
             calibration,
+            planning,
+            request.budget,
+            ratio,
+            worst_picture(typed, reference, graph, drift),
             engines,
             parity,
             drift,
@@ -182,6 +216,8 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
                 engines=engines,
             )
         )
+        if planning is not None:
+            planning.state.remove()
     return ExportOutcome(path, report)
 
 
@@ -229,6 +265,24 @@ def _destination(request: ExportRequest, spec: ModelSpec) -> Path:
     return request.out / bundle_name(spec.name, str(request.precision), shape.height, shape.width, dynamic=dynamic)
 
 
+def _require_plannable(request: ExportRequest, spec: ModelSpec) -> None:
+    """A budget in dB against the truth means nothing without trained weights and a truth."""
+    if request.budget is None:
+        return
+    if spec.weights is None or not spec.weights.trained:
+        raise UsageError(
+            f"a drift budget for {spec.name}, which is untrained, would mean nothing",
+            where="--drift-budget",
+            fix="Name a checkpoint that was trained.",
+        )
+    if request.plans_layers and spec.scale > 1:
+        raise UsageError(
+            "no layers are planned for a network that enlarges: its calibration has no truth to compare with",
+            where="--drift-budget",
+            fix="Export with --int8 alone, or name the layers with --plan.",
+        )
+
+
 def _fitting_plan(path: Path, precision: Precision) -> PrecisionPlan:
     """The user's plan, which must have layers in eight bits if that is what was asked for, and else none."""
     plan = read_plan(path)
@@ -244,11 +298,59 @@ def _fitting_plan(path: Path, precision: Precision) -> PrecisionPlan:
     return plan
 
 
-def _plan(model: ir.Model, precision: Precision, placement: Placement) -> PrecisionPlan:
+def _plan(model: ir.Model, precision: Precision, placement: Placement, planning: Planning | None) -> PrecisionPlan:
     if precision is Precision.FP32:
         return PrecisionPlan(default=Precision.FP32)
     base = plan_fp16(model)
-    return plan_eight_bits(model.graph, base, placement, precision) if precision.eight_bits else base
+    if not precision.eight_bits:
+        return base
+    if planning is None:
+        return plan_eight_bits(model.graph, base, placement, precision)
+    left = {
+        name: "too much drift for its work under the budget"
+        for name in planning.macs
+        if name not in planning.planned.chosen
+    }
+    return plan_eight_bits(model.graph, base, placement, precision, costs_db=planning.costs_db(), left=left)
+
+
+def _twin(loaded: LoadedModel, graph: GraphInput, request: ExportRequest) -> ir.Model:
+    """The network at the planner's own size, rewritten as the one that is exported."""
+    twin = trace(loaded, TraceShape(1, *twin_size(graph, loaded.spec.size)))
+    rewrite(twin, without=request.without, also=request.also)
+    return twin
+
+
+def _planning(
+    model: ir.Model,
+    twin: ir.Model,
+    placement: Placement,
+    calibration: Calibration,
+    request: ExportRequest,
+    graph: GraphInput,
+    destination: Path,
+    spec: ModelSpec,
+    console: Console,
+) -> Planning:
+    assert request.budget is not None
+    every = plan_eight_bits(model.graph, plan_fp16(model), placement, request.precision)
+    return plan_eight_bit_layers(
+        model,
+        twin,
+        [layer.layer for layer in every.layers if layer.type.eight_bits],
+        calibration,
+        request.budget,
+        KINDS[request.precision],
+        graph,
+        state_path=destination.with_suffix(".planning.json"),
+        identity={
+            "weights": spec.weights.sha256 if spec.weights else None,
+            "without": list(request.without),
+            "also": list(request.also),
+            "version": __version__,
+        },
+        console=console,
+    )
 
 
 def _in_eight_bits(entry: GraphLayer, plan: PrecisionPlan) -> bool:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from edgeir.calibrate.planner import Budget
 from edgeir.calibrate.typed import TypedCounts
 from edgeir.cli.calibrating import Calibration
-from edgeir.cli.coverage import coverage_tables
-from edgeir.cli.verdicts import drift_checks, drift_table, parity_checks, parity_table
+from edgeir.cli.coverage import coverage_tables, planning_tables
+from edgeir.cli.planning import Planning
+from edgeir.cli.recommending import recommendation_table, recommendations
+from edgeir.cli.verdicts import drift_checks, drift_table, look_table, parity_checks, parity_table
 from edgeir.compare.drift import PictureDrift
 from edgeir.compare.parity import Parity
 from edgeir.export.graph import TraceShape
@@ -17,7 +20,7 @@ from edgeir.export.rewrites.apply import Step
 from edgeir.manifest import Artifact, EngineNote
 from edgeir.precision import Precision, PrecisionPlan
 from edgeir.provenance import Provenance
-from edgeir.report.value import Fact, Report, Table
+from edgeir.report.value import Check, Fact, Report, Table
 from edgeir.spec import ModelSpec
 
 
@@ -34,6 +37,10 @@ class ExportFacts:
     counts: TypedCounts
     eight_bit_macs: int
     calibration: Calibration | None
+    planning: Planning | None
+    budget: Budget | None
+    time_ratio: float | None
+    pictures: Mapping[str, bytes]
     engines: tuple[EngineNote, ...]
     parity: Sequence[Parity]
     drift: Sequence[PictureDrift]
@@ -46,10 +53,10 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
     spec, weights = facts.spec, facts.spec.weights
     trained = weights is not None and weights.trained
     chooses = any(row.key_graph_overlap is not None for row in facts.parity)
-    checks = [
-        *parity_checks(facts.parity, facts.precision),
-        *drift_checks(facts.drift, facts.precision, trained=trained, chooses_neighbours=chooses),
-    ]
+    of_drift = drift_checks(
+        facts.drift, facts.precision, trained=trained, chooses_neighbours=chooses, budget=facts.budget
+    )
+    checks = [*parity_checks(facts.parity, facts.precision), *of_drift]
     typed = [row for row in facts.parity if row.engine == "model.onnx"]
     fidelity = min(row.fidelity_db for row in typed)
     state = "trained" if trained else "UNTRAINED"
@@ -62,15 +69,26 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
         tables=(
             parity_table(facts.parity),
             drift_table(facts.drift, facts.runner),
+            look_table(facts.drift),
+            *_worth(facts, of_drift),
             _rewrite_table(facts.rewrites, facts.rewritten_ms),
             _precision_table(facts),
             *(() if facts.calibration is None else coverage_tables(facts.calibration)),
+            *(() if facts.planning is None else planning_tables(facts.planning)),
             _engine_table(facts.engines),
             _file_table(facts.artifacts),
         ),
+        pictures=facts.pictures,
         provenance=provenance.to_dict(),
         notes=_notes(facts, trained),
     )
+
+
+def _worth(facts: ExportFacts, checks: Sequence[Check]) -> tuple[Table, ...]:
+    if not facts.precision.eight_bits:
+        return ()
+    rows = recommendations(facts.time_ratio, facts.drift, checks, facts.engines, facts.runner)
+    return (recommendation_table(rows, str(facts.precision).upper()),)
 
 
 def _engines_text(engines: tuple[EngineNote, ...]) -> str:

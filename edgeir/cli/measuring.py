@@ -17,8 +17,10 @@ from edgeir.compare.drift import PictureDrift, degraded_samples, measure_drift
 from edgeir.compare.parity import Parity, Run, compare_outputs
 from edgeir.export.graph import expose_key_graphs
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS
+from edgeir.imaging.look import difference_sheet
 from edgeir.imaging.measuring import load_measuring, measuring_pictures
 from edgeir.imaging.padding import pad_to_at_least
+from edgeir.imaging.writing import png_bytes
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Session
@@ -35,6 +37,7 @@ EXPORT_PICTURES = 2  # an export looks at the first pictures of the set; validat
 # A dynamic graph is compared up to this area: PyTorch's reference form of a network with a key graph takes gigabytes.
 _LARGEST_PARITY_PX = 512 * 320
 _FORM_ROUNDS = 3
+_RATIO_ROUNDS = 5
 _LARGEST_CROP_PX = 300  # the smallest measuring picture is 300 pixels high
 
 
@@ -97,6 +100,23 @@ def time_forms(forms: Sequence[bytes], graph: GraphInput) -> list[float]:
     return [timing.percentile_ms(50) for timing in time_together(runners, rounds=_FORM_ROUNDS).values()]
 
 
+def time_ratio(model: Path, plain: bytes, graph: GraphInput, *, integer_kernels: bool) -> float | None:
+    """Time of a file in ONNX Runtime, as it would be run, divided by that of a graph in FP32.
+
+    Medians of rounds in turn; ``None`` where a picture is too large to be timed during an export, as in `time_forms`.
+    """
+    if graph.optimum[0] * graph.optimum[1] > _LARGEST_PARITY_PX:
+        return None
+    batch = _batch_of(measuring_crop(PARITY_PICTURE, *graph.optimum), graph.batch)
+    sessions = {
+        "model": OrtSession(model, arena=False, integer_kernels=integer_kernels),
+        "plain": OrtSession(plain, arena=False),
+    }
+    runners = {name: partial(session.run, batch) for name, session in sessions.items()}
+    timings = time_together(runners, rounds=_RATIO_ROUNDS)
+    return timings["model"].percentile_ms(50) / timings["plain"].percentile_ms(50)
+
+
 def parity_sizes(graph: GraphInput) -> list[tuple[int, int]]:
     """Sizes (H, W) in pixels to compare at."""
     if graph.static:
@@ -125,13 +145,44 @@ def check_drift(
         pictures: how many measuring pictures, from the first.
         own: the user's clean pictures instead, of the graph's size times its scale.
     """
-    height, width = graph.optimum
     if own is None:
-        names = [picture.name for picture in measuring_pictures(pictures)]
-        own = [(name, measuring_crop(name, height * graph.scale, width * graph.scale)) for name in names]
+        own = [_measuring_picture(picture.name, graph) for picture in measuring_pictures(pictures)]
     samples = list(degraded_samples(own, VALIDATION_CONDITIONS, scale=graph.scale))
     with console.bar("pictures restored", len(samples)) as advance:
         return measure_drift(samples, _one(reference, graph), _one(typed, graph), on_sample=advance)
+
+
+def _measuring_picture(name: str, graph: GraphInput) -> tuple[str, Pixels]:
+    height, width = graph.optimum
+    return name, measuring_crop(name, height * graph.scale, width * graph.scale)
+
+
+def worst_picture(
+    typed: Session,
+    reference: Session,
+    graph: GraphInput,
+    drift: Sequence[PictureDrift],
+    *,
+    own: Sequence[tuple[str, Pixels]] | None = None,
+) -> dict[str, bytes]:
+    """The picture that loses most, as the reference and as ``typed`` restores it, and the difference: caption to PNG.
+
+    Args:
+        typed, reference, graph, own: as `check_drift` had them.
+        drift: what it found.
+    """
+    row = max(drift, key=lambda one: one.drift_db)
+    clean = dict(own)[row.picture] if own is not None else _measuring_picture(row.picture, graph)[1]
+    conditions = [one for one in VALIDATION_CONDITIONS if one.name == row.condition]
+    (sample,) = degraded_samples([(row.picture, clean)], conditions, scale=graph.scale)
+    batch = np.ascontiguousarray(sample.degraded.transpose(2, 0, 1)[None], np.float32)
+    outputs = [_one(session, graph)(batch)[0].transpose(1, 2, 0) for session in (typed, reference)]
+    sheet, gain = difference_sheet(*outputs)
+    caption = (
+        f"The picture that loses most, {row.picture} under {row.condition} ({row.drift_db:.4f} dB): "
+        f"reference, engine, difference times {gain}"
+    )
+    return {caption: png_bytes(sheet)}
 
 
 def _one(session: Session, graph: GraphInput) -> Run:

@@ -35,8 +35,8 @@ def command(
     import time
 
     from edgeir.bundle import Bundle
-    from edgeir.cli.measuring import check_drift, check_parity, rounding_session
-    from edgeir.cli.verdicts import drift_checks, drift_table, parity_checks, parity_table, require_passed
+    from edgeir.cli.measuring import check_drift, check_parity, rounding_session, worst_picture
+    from edgeir.cli.verdicts import drift_checks, drift_table, look_table, parity_checks, parity_table, require_passed
     from edgeir.precision import Precision
     from edgeir.provenance import collect
     from edgeir.report.formats import emit
@@ -82,7 +82,8 @@ def command(
             *parity_checks(parity, precision),
             *drift_checks(drift, precision, trained=trained, chooses_neighbours=chooses),
         ),
-        tables=(parity_table(parity), drift_table(drift, typed.name)),
+        tables=(parity_table(parity), drift_table(drift, typed.name), look_table(drift)),
+        pictures=worst_picture(typed, reference, graph, drift, own=own),
         provenance=collect(seconds=time.perf_counter() - started).to_dict(),
         notes=() if trained else ("UNTRAINED: no drift against the truth is judged, only fidelity.",),
     )

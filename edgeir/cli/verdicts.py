@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edgeir.calibrate.planner import Budget
 from edgeir.compare.drift import PictureDrift, by_condition
 from edgeir.compare.gates import GATES
 from edgeir.compare.parity import Parity
@@ -65,7 +66,7 @@ def drift_checks(
     *,
     trained: bool,
     chooses_neighbours: bool,
-    budget_db: float | None = None,
+    budget: Budget | None = None,
 ) -> list[Check]:
     """Fidelity, mean and worst drift against the gates, and no NaN or Inf anywhere.
 
@@ -73,7 +74,7 @@ def drift_checks(
         trained: false for an untrained network: its PSNR against the truth says nothing, so drift is not judged.
         chooses_neighbours: true for a network with a key graph: two exact runtimes choose differently, so that the
             fidelity of free runs is not judged; parity judges it given the same choice.
-        budget_db: the mean drift that was asked for, in place of the gate's.
+        budget: what was asked for, in place of the gates.
     """
     gates = GATES[precision]
     advice = "Keep the layers that cost most in fp32: edit plan.yaml and export again with --plan."
@@ -84,15 +85,16 @@ def drift_checks(
     if trained:
         mean = sum(row.drift_db for row in rows) / len(rows)
         most = max(row.drift_db for row in rows)
-        limit = gates.mean_drift_db if budget_db is None else budget_db
-        warn = gates.mean_drift_warn_db if budget_db is None else None
+        limit = gates.mean_drift_db if budget is None else budget.mean_db
+        warn = gates.mean_drift_warn_db if budget is None else None
         checks.append(Check("mean drift", mean, limit, "dB", "max", advice, warn))
         if gates.worst_drift_db is not None:
             checks.append(Check("worst drift of one picture", most, gates.worst_drift_db, "dB", "max", advice))
-        if gates.worst_degradation_db is not None:
+        worst_limit = gates.worst_degradation_db if budget is None else budget.worst_db
+        if worst_limit is not None:
             worst_mean = max(row.mean_drift_db for row in by_condition(rows))
             name = "mean drift under the worst degradation"
-            checks.append(Check(name, worst_mean, gates.worst_degradation_db, "dB", "max", advice))
+            checks.append(Check(name, worst_mean, worst_limit, "dB", "max", advice))
         if gates.brightness_shift_8bit is not None:
             shift = max(abs(row.brightness_shift_8bit) for row in rows)
             checks.append(Check("brightness shift, of 255", shift, gates.brightness_shift_8bit, "", "max", advice))
@@ -124,6 +126,28 @@ def drift_table(rows: Sequence[PictureDrift], engine: str) -> Table:
         "Shift: largest mean brightness shift, of 255. "
         f"Engine: model.onnx in {engine}, every FP16 result rounded; reference: reference.onnx there, which parity "
         "holds against PyTorch.",
+    )
+
+
+def look_table(rows: Sequence[PictureDrift]) -> Table:
+    """What an eye would notice, one row per degradation."""
+    return Table(
+        title="Look",
+        columns=("degradation", "brightness", "white point", "black point", "hue °", "banding %"),
+        rows=tuple(
+            (
+                row.condition,
+                round(row.brightness_shift_8bit, 3),
+                round(row.look.white_shift_8bit, 3),
+                round(row.look.black_shift_8bit, 3),
+                round(row.look.hue_shift_deg, 3),
+                round(100 * row.look.banding, 2),
+            )
+            for row in by_condition(rows)
+        ),
+        note="Engine against reference, the largest change of any picture. Brightness, white point (99.9th percentile "
+        "of luma) and black point (0.1st) in steps of an 8-bit picture; hue: rotation of the colours; banding: slopes "
+        "of at most one step that became flat.",
     )
 
 

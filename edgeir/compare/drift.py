@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeir.compare.parity import Run
 from edgeir.imaging.conditions import Condition, degrade
+from edgeir.imaging.look import Look, look
 from edgeir.imaging.metrics import brightness_shift_8bit, fidelity_db, psnr_float
 
 Picture = NDArray[np.float32]
@@ -30,6 +31,7 @@ class PictureDrift:
     fidelity_db: float
     brightness_shift_8bit: float
     nonfinite: int
+    look: Look
 
     @property
     def drift_db(self) -> float:
@@ -41,7 +43,7 @@ class PictureDrift:
 
 @dataclass(frozen=True, slots=True)
 class ConditionDrift:
-    """One degradation over all pictures: means in dB, and the worst picture."""
+    """One degradation over all pictures: means in dB, the worst picture, and of each change the largest."""
 
     condition: str
     pictures: int
@@ -53,6 +55,7 @@ class ConditionDrift:
     worst_picture: str
     fidelity_db: float
     brightness_shift_8bit: float
+    look: Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ def measure_drift(
                 fidelity_db=fidelity_db(of_engine, of_reference) if not nonfinite else float("-inf"),
                 brightness_shift_8bit=brightness_shift_8bit(shown, expected),
                 nonfinite=nonfinite,
+                look=look(shown, expected),
             )
         )
         if on_sample is not None:
@@ -146,4 +150,10 @@ def _gather(name: str, rows: Sequence[PictureDrift]) -> ConditionDrift:
         worst_picture=worst.picture,
         fidelity_db=min(row.fidelity_db for row in rows),
         brightness_shift_8bit=max((row.brightness_shift_8bit for row in rows), key=abs),
+        look=Look(
+            hue_shift_deg=max((row.look.hue_shift_deg for row in rows), key=abs),
+            white_shift_8bit=max((row.look.white_shift_8bit for row in rows), key=abs),
+            black_shift_8bit=max((row.look.black_shift_8bit for row in rows), key=abs),
+            banding=max(row.look.banding for row in rows),
+        ),
     )

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from edgeir.errors import PictureError, UsageError, nearest
-from edgeir.imaging.colour import luma, to_uint8, to_uint16
+from edgeir.imaging.colour import Pixels, luma, to_uint8, to_uint16
 from edgeir.imaging.picture import Picture
 from edgeir.imaging.png16 import encode_png16
 from edgeir.storage import atomic_write_bytes
@@ -65,6 +65,11 @@ def write_picture(picture: Picture, path: str | os.PathLike[str]) -> None:
             fix="Write a PNG.",
         ) from error
     atomic_write_bytes(file, data)
+
+
+def png_bytes(pixels: Pixels) -> bytes:
+    """``(H, W, 3) float32`` in [0, 1] as the content of a PNG file of 8 bits."""
+    return _encode_8bit(to_uint8(pixels), "PNG", None)
 
 
 def format_of(path: Path) -> str:

@@ -92,4 +92,5 @@ def open_session(
     from edgeir.runtime.ort_session import OrtSession
 
     path = bundle.graph_for("onnxruntime") if backend == "ort" else bundle.file("reference")
-    return OrtSession(path, threads=threads)
+    # No CPU has FP8 kernels, and ONNX Runtime moves FP8 through operators that refuse it.
+    return OrtSession(path, threads=threads, integer_kernels=bundle.manifest.precision != "fp8")

@@ -37,7 +37,7 @@ def test_every_layer_with_weights_has_a_type_and_a_reason(architecture: str, kin
     model = micro(architecture).graph()
     placement = placement_of(model.graph)
     base = plan_fp16(model)
-    plan = plan_eight_bits(model.graph, base, placement, kind, {placement.quantized[0]: 0.01})
+    plan = plan_eight_bits(model.graph, base, placement, kind, costs_db={placement.quantized[0]: 0.01})
     assert plan.layers[: len(base.layers)] == base.layers  # what FP16 forbids stays forbidden
     assert plan_from_yaml(plan_to_yaml(plan), where="p") == plan
     entries = {entry.layer.name: entry for entry in graph_layers(model.graph)}

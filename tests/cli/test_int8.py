@@ -8,11 +8,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from edgeir.bundle import Bundle
+from edgeir.calibrate.planner import Evaluation, PlannedLayers
 from edgeir.calibrate.ranges import read_ranges
+from edgeir.calibrate.sensitivity import Sensitivity
 from edgeir.precision import read_plan
 
 
@@ -89,6 +92,8 @@ def test_a_bundle_in_int8(cli: Any, wide: Path, photographs: Path, tmp_path: Pat
 def test_engines(cli: Any, wide: Path, photographs: Path, tmp_path: Path, kind: str, cards: str) -> None:
     path = tmp_path / "b.edgeir"
     cli(*exporting(wide, photographs, path, f"--{kind}", "--target", "rtx")).done()
+    Image.new("RGB", (32, 32), (90, 120, 60)).save(tmp_path / "p.png")
+    cli("run", path, tmp_path / "p.png", "-o", tmp_path / "r.png").done()
     (engine,) = (path / "engines").iterdir()
     assert engine.name.endswith(f"{cards}.plan")
 
@@ -138,3 +143,72 @@ def test_a_measuring_picture_is_refused(cli: Any, wide: Path, tmp_path: Path, mo
     monkeypatch.chdir(tmp_path)
     outcome = cli("export", "--checkpoint", wide, "--int8", "--calibration", folder)
     outcome.sentence(2, "'copy.png' is the measuring picture 'astronaut'", "Take it out of the folder")
+
+
+def test_a_budget_chooses_layers_and_a_stopped_plan_goes_on(
+    cli: Any, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeir.cli import planning
+    from edgeir.models.build import build_seeded, describe
+    from edgeir.models.checkpoint import save_checkpoint
+    from edgeir.spec import WeightsSpec
+
+    settings = {"dim": 16, "blocks": [1, 1, 1, 1], "refine": 1, "heads": [1, 2, 1, 2], "rank": 4, "adapter_width": 16}
+    trained = tmp_path / "trained.safetensors"
+    weights = WeightsSpec(source="checkpoint", trained=True, sha256="")
+    save_checkpoint(trained, build_seeded("cea", settings, seed=7), describe("cea-custom", "cea", settings, weights))
+    arguments = exporting(trained, photographs, tmp_path, "--int8", "--json")
+    budget = 2e-5  # of a network that is far from the truth, so that little is lost
+    asked = ("--drift-budget", budget, "--force")
+    alone = planning.measure_sensitivity
+
+    def stopped(*arguments: Any, on_layer: Any, **options: Any) -> Any:
+        def once(name: str, errors: Any) -> None:
+            on_layer(name, errors)
+            raise KeyboardInterrupt
+
+        return alone(*arguments, on_layer=once, **options)
+
+    monkeypatch.setattr(planning, "measure_sensitivity", stopped)
+    assert cli(*arguments, *asked).code == 130
+    state = tmp_path / "cea-custom-int8-32x32.planning.json"
+    assert state.is_file()
+    monkeypatch.setattr(planning, "measure_sensitivity", alone)
+    outcome = cli(*arguments, *asked)
+    assert "going on with what was measured before: 1 of" in outcome.err
+    assert not state.exists()
+    report = json.loads(outcome.out)["report"]
+    layers = tables(report)["Drift by layer"]
+    assert "no" in {row[5] for row in layers}
+    assert tables(report)["Sets of layers that were measured"]
+    verdicts = [row[2] for row in tables(report)["Is INT8 worth it?"]]
+    assert len(verdicts) == 1
+    assert "% time" in verdicts[0]
+    plan = read_plan(tmp_path / "cea-custom-int8-32x32.edgeir" / "plan.yaml")
+    low = [layer for layer in plan.layers if str(layer.type) == "int8"]
+    left = [layer for layer in plan.layers if layer.reason == "too much drift for its work under the budget"]
+    assert low
+    assert left
+    assert all(layer.evidence_db is not None for layer in (*low, *left))
+    limits = {check["name"]: check["limit"] for check in report["checks"]}
+    assert limits["mean drift"] == budget
+
+    nothing = PlannedLayers((), Evaluation(0, 0.0, 0.0, True), ())
+    monkeypatch.setattr(planning, "plan_within", lambda *_, **__: nothing)
+    monkeypatch.setattr(
+        planning, "measure_sensitivity", lambda *_, **__: Sensitivity(("a",), np.ones(1), {"x": np.ones(1)})
+    )
+    cli(*arguments, *asked).sentence(1, "not one layer fits the budget", "3 dB for the cheapest, 'x'", "--drift-budget")
+    assert read_plan(tmp_path / "cea-custom-int8-32x32.edgeir" / "plan.yaml") == plan  # the old bundle is still there
+
+
+def tables(report: dict[str, Any]) -> dict[str, Any]:
+    return {table["title"]: table["rows"] for table in report["tables"]}
+
+
+def test_a_budget_for_the_untrained_means_nothing(cli: Any, wide: Path, photographs: Path, tmp_path: Path) -> None:
+    outcome = cli(*exporting(wide, photographs, tmp_path, "--int8", "--drift-budget", "0.05"))
+    outcome.sentence(2, "untrained", "Name a checkpoint that was trained")
+    for value in ("0", "-1", "inf"):
+        cli("export", "--model", "exda-tiny", f"--drift-budget={value}").sentence(2, "--drift-budget", "above 0")
+    cli("export", "--model", "exda-tiny", "--worst-drift-budget", "1").sentence(2, "goes with --drift-budget")

@@ -10,6 +10,7 @@ import pytest
 from edgeir.compare.drift import PictureDrift, Sample, by_condition, degraded_samples, measure_drift
 from edgeir.compare.gates import GATES
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS, Condition, condition_named
+from edgeir.imaging.look import Look
 from edgeir.precision import Precision
 
 # PSNR of constant differences in float32: 6e-8 of rounding on 0.1 moves 20 dB by 5e-6 dB.
@@ -95,7 +96,7 @@ def test_a_planted_loss_is_found_where_it_is() -> None:
 
 def test_the_mean_is_over_pictures_and_the_worst_keeps_its_sign() -> None:
     def row(picture: str, reference_db: float, engine_db: float, brightness: float) -> PictureDrift:
-        return PictureDrift(picture, "haze", 10, reference_db, engine_db, 60, brightness, 0)
+        return PictureDrift(picture, "haze", 10, reference_db, engine_db, 60, brightness, 0, Look(0, 0, 0, 0))
 
     (gathered,) = by_condition([row("a", 30, 29, 0.1), row("b", 20, 22, -0.4), row("c", 25, 25, 0.2)])
     assert gathered.mean_drift_db == pytest.approx(-1 / 3)

@@ -1,0 +1,254 @@
+"""From a budget in dB to the layers that go into eight bits: most of the work, for no more than the user allows.
+
+Work is counted in multiply-accumulates, which tensor cores do twice as fast in eight bits as in FP16: as long as no
+engine of the target has been timed, that is the model of time. Layers are taken in the order of what a unit of work
+costs in dB (`edgeir.calibrate.sensitivity`); how many of them fit is found by measuring sets of them, together, on the
+pictures of the calibration. What judges the result are other pictures.
+
+Everything measured is kept in a `PlanningState`: a planner that was stopped goes on with it and comes to the same plan.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeir.calibrate.sensitivity import Sensitivity
+from edgeir.errors import GraphError
+from edgeir.storage import atomic_write_bytes
+
+STATE_VERSION = 1
+MOST_EVALUATIONS = 24
+
+Evaluate = Callable[[tuple[str, ...]], tuple[float, float]]
+"""Layers in eight bits, in the order of the graph, to what they cost together: ``mean_db`` and ``worst_db``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be lost, dB of PSNR.
+
+    Attributes:
+        mean_db: over all samples.
+        worst_db: mean under the worst degradation.
+    """
+
+    mean_db: float
+    worst_db: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """A set of layers, measured together.
+
+    Attributes:
+        layers: how many.
+        mean_db, worst_db: as in `Budget`.
+        fits: both are within the budget.
+    """
+
+    layers: int
+    mean_db: float
+    worst_db: float
+    fits: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedLayers:
+    """What the planner decided.
+
+    Attributes:
+        chosen: layers in eight bits, in the order of the graph; none where nothing fits.
+        final: the chosen ones, as they were measured.
+        evaluations: every set that was measured, in order.
+    """
+
+    chosen: tuple[str, ...]
+    final: Evaluation
+    evaluations: tuple[Evaluation, ...]
+
+
+class PlanningState:
+    """What was measured so far, in a file that a stopped planner finds again.
+
+    Args:
+        path: of the file; ``None`` keeps nothing.
+        key: of all that the measurements depend on; a file with another key is not used.
+
+    Raises:
+        GraphError: the file is there and cannot be read as a state.
+    """
+
+    def __init__(self, path: Path | None, key: str) -> None:
+        self._path = path
+        self._key = key
+        self.errors: dict[str, list[float]] = {}
+        self.drifts: dict[tuple[str, ...], tuple[float, float]] = {}
+        if path is not None and path.is_file():
+            self._read(path)
+
+    def _read(self, path: Path) -> None:
+        try:
+            found: Any = json.loads(path.read_text(encoding="utf-8"))
+            if found["state_version"] != STATE_VERSION or found["key"] != self._key:
+                return
+            self.errors = {str(name): [float(value) for value in values] for name, values in found["errors"].items()}
+            self.drifts = {
+                tuple(entry["layers"]): (float(entry["mean_db"]), float(entry["worst_db"])) for entry in found["drifts"]
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            raise GraphError(
+                "the saved state of the planner cannot be read",
+                where=str(path),
+                got=str(error),
+                fix="Remove the file: everything is measured again.",
+            ) from error
+
+    def keep_errors(self, layer: str, errors: Sequence[float]) -> None:
+        """One layer was measured alone."""
+        self.errors[layer] = [float(error) for error in errors]
+        self._write()
+
+    def keep_drift(self, layers: tuple[str, ...], drift_db: tuple[float, float]) -> None:
+        """A set was measured together: ``mean_db`` and ``worst_db``."""
+        self.drifts[layers] = drift_db
+        self._write()
+
+    def _write(self) -> None:
+        if self._path is None:
+            return
+        document = {
+            "state_version": STATE_VERSION,
+            "key": self._key,
+            "errors": self.errors,
+            "drifts": [
+                {"layers": list(layers), "mean_db": mean, "worst_db": worst}
+                for layers, (mean, worst) in self.drifts.items()
+            ],
+        }
+        atomic_write_bytes(self._path, json.dumps(document).encode())
+
+    def remove(self) -> None:
+        """The plan is made: nothing is left to go on with."""
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+
+def plan_within(
+    budget: Budget,
+    sensitivity: Sensitivity,
+    macs: Mapping[str, int],
+    evaluate: Evaluate,
+    state: PlanningState,
+    *,
+    most: int = MOST_EVALUATIONS,
+    on_evaluation: Callable[[Evaluation], None] = lambda evaluation: None,
+) -> PlannedLayers:
+    """Choose layers.
+
+    Args:
+        budget: what they may cost together.
+        sensitivity: of every candidate; their order is that of the graph.
+        macs: multiply-accumulates of each, at least 0.
+        evaluate: measures a set; on more samples than ``sensitivity`` was, if that is too slow on all.
+        state: what is known already, and where new measurements are kept.
+        most: sets to measure at most, those known already included.
+        on_evaluation: called with every set, for progress.
+    """
+    search = _Search(budget, sensitivity, evaluate, state, most, on_evaluation)
+    candidates = list(sensitivity.errors)
+    order = sorted(
+        candidates, key=lambda name: (sensitivity.cost_db(name) / max(macs[name], 1), candidates.index(name))
+    )
+    low, high = 0, len(order) + 1  # order[:low] fits, order[:high] does not
+    guess = search.expected_to_fit(order)
+    while high - low > 1 and search.left:
+        middle = min(max(guess, low + 1), high - 1)
+        if search.measured(order[:middle]).fits:
+            low = middle
+            guess = (high + low) // 2 if high <= len(order) else len(order)
+        else:
+            high = middle
+            guess = (high + low) // 2
+    chosen = order[:low]
+    for name in sorted(order[low:], key=lambda name: (-macs[name], candidates.index(name))):
+        if not search.left:
+            break
+        if search.predicted_to_fit([*chosen, name]) and search.measured([*chosen, name]).fits:
+            chosen.append(name)
+    final = search.measured(chosen) if chosen else Evaluation(0, 0.0, 0.0, True)
+    kept = set(chosen)
+    return PlannedLayers(tuple(name for name in candidates if name in kept), final, tuple(search.history.values()))
+
+
+class _Search:
+    """Measures sets once, and corrects predictions by what was measured last."""
+
+    def __init__(
+        self,
+        budget: Budget,
+        sensitivity: Sensitivity,
+        evaluate: Evaluate,
+        state: PlanningState,
+        most: int,
+        on_evaluation: Callable[[Evaluation], None],
+    ) -> None:
+        self._budget = budget
+        self._sensitivity = sensitivity
+        self._evaluate = evaluate
+        self._state = state
+        self._most = most
+        self._on_evaluation = on_evaluation
+        self._excess = 1.0
+        self.history: dict[tuple[str, ...], Evaluation] = {}
+
+    @property
+    def left(self) -> bool:
+        """Whether another set may be measured."""
+        return len(self.history) < self._most
+
+    def measured(self, layers: Sequence[str]) -> Evaluation:
+        """The set together."""
+        wanted = set(layers)
+        key = tuple(name for name in self._sensitivity.errors if name in wanted)
+        if key not in self.history:
+            if key not in self._state.drifts:
+                self._state.keep_drift(key, self._evaluate(key))
+            mean, worst = self._state.drifts[key]
+            fits = mean <= self._budget.mean_db and worst <= self._budget.worst_db
+            self.history[key] = Evaluation(len(key), mean, worst, fits)
+            expected = float(self._sensitivity.costs_db(key).mean())
+            self._excess = max(mean, 0.0) / expected if expected > 0 else 1.0
+            self._on_evaluation(self.history[key])
+        return self.history[key]
+
+    def expected_to_fit(self, order: Sequence[str]) -> int:
+        """How many of ``order`` fit by the sum of their costs."""
+        count = 0
+        while count < len(order) and self.predicted_to_fit(order[: count + 1]):
+            count += 1
+        return count
+
+    def predicted_to_fit(self, layers: Sequence[str]) -> bool:
+        """By the sum of their costs, corrected by what the last set cost against its own sum."""
+        costs = self._excess * self._sensitivity.costs_db(layers)
+        mean, worst = drift_summary(costs, self._sensitivity.conditions)
+        return mean <= self._budget.mean_db and worst <= self._budget.worst_db
+
+
+def drift_summary(drift_db: NDArray[np.float64], conditions: Sequence[str]) -> tuple[float, float]:
+    """Mean over all samples, and the largest mean under one condition, dB.
+
+    A sample that came out better by luck counts as one that lost nothing: on a handful of pictures it would pay for
+    losses elsewhere, and on other pictures it would not be there.
+    """
+    lost = np.maximum(drift_db, 0.0)
+    names = np.asarray(conditions)
+    worst = max(float(lost[names == name].mean()) for name in dict.fromkeys(conditions))
+    return float(lost.mean()), worst

@@ -1,0 +1,130 @@
+"""Which layer is to blame: what each one costs in eight bits, alone, in dB of PSNR against the truth.
+
+Every layer goes into eight bits by itself (leave-one-in) and the output is compared with the FP32 network's. Errors of
+different layers are almost uncorrelated, so that their mean squares add up: what a set of layers will cost is known
+from what its members cost alone, and whoever plans needs to measure sets only to confirm it.
+
+A mean square error ``e`` on top of the network's own error ``r`` against the truth costs ``10 log10(1 + e / r)`` dB,
+where both are independent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeir.calibrate.switched import SwitchedGraph
+from edgeir.errors import UsageError
+
+Picture = NDArray[np.float32]
+
+# A network that returns a picture to the last bit has no error to compare with: 80 dB is more than any display shows.
+_LEAST_OWN_ERROR = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningSample:
+    """One picture to measure on: ``(H, W, 3) float32`` as the network reads it, and ``(s*H, s*W, 3)`` the truth."""
+
+    condition: str
+    degraded: Picture
+    clean: Picture
+
+    def batch(self) -> Picture:
+        """``(1, 3, H, W)``."""
+        return np.ascontiguousarray(self.degraded.transpose(2, 0, 1)[None], np.float32)
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """What each layer does to each sample, alone in eight bits.
+
+    Attributes:
+        conditions: of the samples, in order.
+        own_errors: mean square error of the FP32 network against the truth, per sample.
+        errors: mean square difference to the FP32 network's output, per sample, by layer.
+    """
+
+    conditions: tuple[str, ...]
+    own_errors: NDArray[np.float64]
+    errors: Mapping[str, NDArray[np.float64]]
+
+    def costs_db(self, layers: Collection[str]) -> NDArray[np.float64]:
+        """What these layers together will cost each sample, dB, by the sum of their errors."""
+        together = np.sum([self.errors[name] for name in layers], axis=0) if layers else np.zeros_like(self.own_errors)
+        costs: NDArray[np.float64] = 10 * np.log10(1 + together / self.own_errors)
+        return costs
+
+    def cost_db(self, layer: str) -> float:
+        """What this layer alone costs, dB: mean over the samples."""
+        return float(self.costs_db([layer]).mean())
+
+    def ranked(self) -> list[tuple[str, float, float]]:
+        """Layer, its cost in dB, and its share of the errors of all (0 to 1), the worst first."""
+        shares = {name: float((error / self.own_errors).mean()) for name, error in self.errors.items()}
+        total = sum(shares.values()) or 1.0
+        order = sorted(shares, key=lambda name: (-shares[name], name))
+        return [(name, self.cost_db(name), shares[name] / total) for name in order]
+
+
+def measure_sensitivity(
+    graph: SwitchedGraph,
+    samples: Sequence[PlanningSample],
+    *,
+    known: Mapping[str, Sequence[float]] | None = None,
+    on_layer: Callable[[str, Sequence[float]], None] = lambda name, errors: None,
+) -> Sensitivity:
+    """Leave-one-in for every layer of ``graph``.
+
+    Args:
+        graph: its layers are the candidates.
+        samples: at least one.
+        known: errors of layers that were measured before, which are not measured again.
+        on_layer: called with each newly measured layer and its errors, to be kept.
+
+    Raises:
+        UsageError: there is no sample.
+    """
+    if not samples:
+        raise UsageError("there is no picture to measure sensitivity on", where="sensitivity")
+    batches = [sample.batch() for sample in samples]
+    plain = [graph.run(batch) for batch in batches]
+    own = own_errors(plain, samples)
+    errors: dict[str, NDArray[np.float64]] = {}
+    for name in graph.layers:
+        if known is not None and name in known:
+            errors[name] = np.asarray(known[name], np.float64)
+            continue
+        found = [mean_square(graph.run(batch, [name]), output) for batch, output in zip(batches, plain, strict=True)]
+        errors[name] = np.asarray(found, np.float64)
+        on_layer(name, found)
+    return Sensitivity(tuple(sample.condition for sample in samples), own, errors)
+
+
+def measure_drift_db(
+    graph: SwitchedGraph, samples: Sequence[PlanningSample], own: NDArray[np.float64], layers: Collection[str]
+) -> NDArray[np.float64]:
+    """Loss of PSNR against the truth, per sample, with ``layers`` in eight bits together; ``own`` of `Sensitivity`."""
+    outputs = [graph.run(sample.batch(), layers) for sample in samples]
+    drift: NDArray[np.float64] = 10 * np.log10(own_errors(outputs, samples) / own)
+    return drift
+
+
+def own_errors(outputs: Sequence[Picture], samples: Sequence[PlanningSample]) -> NDArray[np.float64]:
+    """Mean square error against the truth, per sample."""
+    found = [mean_square(output, truth(sample)) for output, sample in zip(outputs, samples, strict=True)]
+    return np.maximum(np.asarray(found, np.float64), _LEAST_OWN_ERROR)
+
+
+def truth(sample: PlanningSample) -> Picture:
+    """The clean picture as a batch of one."""
+    return np.ascontiguousarray(sample.clean.transpose(2, 0, 1)[None], np.float32)
+
+
+def mean_square(one: Picture, other: Picture) -> float:
+    """Of the difference, both clipped to [0, 1] as for a PSNR; where ``one`` is not finite the difference is 1."""
+    difference = np.clip(one.astype(np.float64), 0, 1) - np.clip(other.astype(np.float64), 0, 1)
+    return float(np.mean(np.where(np.isfinite(one), difference, 1.0) ** 2))

@@ -1,0 +1,209 @@
+"""Planning under a budget as a stage of export: a small twin of the graph, what each layer costs there, what fits.
+
+The twin is traced at `TWIN_PX`: layers and weights are the same, ranges are those of the full size, and a question
+costs a fraction. What is decided on it is measured again at full size, on the same pictures; where a layer costs more
+there, the budget of the twin shrinks accordingly, and the search goes on with what it knows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+
+from edgeir.calibrate.layers import graph_layers
+from edgeir.calibrate.planner import (
+    Budget,
+    Evaluate,
+    Evaluation,
+    PlannedLayers,
+    PlanningState,
+    drift_summary,
+    plan_within,
+)
+from edgeir.calibrate.qdq import LowPrecision, input_tensors
+from edgeir.calibrate.sensitivity import (
+    PlanningSample,
+    Sensitivity,
+    measure_drift_db,
+    measure_sensitivity,
+    own_errors,
+)
+from edgeir.calibrate.switched import SwitchedGraph
+from edgeir.cli.calibrating import Calibration
+from edgeir.cli.console import Console
+from edgeir.errors import CheckFailed
+from edgeir.export.rewrites.cost import macs_of
+from edgeir.runtime.restore import GraphInput
+from edgeir.spec import SizeRule
+
+TWIN_PX = 96
+SENSITIVITY_SAMPLES = 6
+MOST_CORRECTIONS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Planning:
+    """What was decided, and why.
+
+    Attributes:
+        budget: what was asked for.
+        planned: the layers, by the twin.
+        sensitivity: of every candidate.
+        full: the chosen layers at full size, on the calibration's pictures.
+        macs: multiply-accumulates of each candidate, at full size.
+        state: the file of what was measured, to be removed once the plan is used.
+    """
+
+    budget: Budget
+    planned: PlannedLayers
+    sensitivity: Sensitivity
+    full: Evaluation
+    macs: Mapping[str, int]
+    state: PlanningState
+
+    def costs_db(self) -> dict[str, float]:
+        """By layer, alone."""
+        return {name: self.sensitivity.cost_db(name) for name in self.sensitivity.errors}
+
+
+def twin_size(graph: GraphInput, rule: SizeRule) -> tuple[int, int]:
+    """Height and width of the twin, pixels: never larger than the graph itself."""
+    height, width = (rule.near(min(side, TWIN_PX)) for side in graph.optimum)
+    return height, width
+
+
+def plan_eight_bit_layers(
+    model: ir.Model,
+    twin: ir.Model,
+    candidates: Sequence[str],
+    calibration: Calibration,
+    budget: Budget,
+    kind: LowPrecision,
+    graph: GraphInput,
+    *,
+    state_path: Path,
+    identity: Mapping[str, object],
+    console: Console,
+) -> Planning:
+    """Choose the layers for eight bits.
+
+    Args:
+        model: FP32, rewritten, at full size.
+        twin: the same network, rewritten in the same way, at `twin_size`.
+        candidates: layers that may be in eight bits.
+        calibration: ranges of ``model``, and the pictures that decide.
+        budget: what may be lost.
+        kind: `INT8` or `FP8`.
+        graph: the batches that ``model`` takes.
+        state_path: where a stopped planner finds what it measured.
+        identity: what the measurements depend on besides the calibration.
+        console: for progress.
+    """
+    ranges, tensors = calibration.amax(), input_tensors(model.graph)
+    amax = {name: ranges[tensors[name]] for name in candidates}
+    entries = {entry.layer.name: entry.node for entry in graph_layers(model.graph)}
+    macs = {name: macs_of(entries[name]) for name in candidates}
+    small = twin_size(graph, graph.rule)
+    samples = [
+        PlanningSample(one.condition, _middle(one.degraded, small), _middle(one.clean, small))
+        for one in _full_samples(calibration)
+    ]
+    state = PlanningState(state_path, _key(identity, amax, calibration, kind))
+    switched = SwitchedGraph(twin, amax, kind)
+    if state.errors:
+        console.say(f"      going on with what was measured before: {len(state.errors)} of {len(amax)} layers")
+    with console.bar("layers measured alone", len(amax) - len(state.errors)) as advance:
+
+        def measured(name: str, errors: Sequence[float]) -> None:
+            state.keep_errors(name, errors)
+            advance()
+
+        few = samples[:: max(len(samples) // SENSITIVITY_SAMPLES, 1)]
+        sensitivity = measure_sensitivity(switched, few, known=state.errors, on_layer=measured)
+    on_twin = _evaluation(switched, samples)
+    at_full_size = _evaluation(SwitchedGraph(model, amax, kind), _full_samples(calibration))
+
+    def say(evaluation: Evaluation) -> None:
+        verdict = "fits" if evaluation.fits else "too much"
+        console.say(
+            f"      {evaluation.layers} layers: {evaluation.mean_db:.4f} dB, "
+            f"{evaluation.worst_db:.4f} dB under the worst degradation: {verdict}"
+        )
+
+    allowed = budget
+    for _ in range(MOST_CORRECTIONS):
+        planned = plan_within(allowed, sensitivity, macs, on_twin, state, on_evaluation=say)
+        if not planned.chosen:
+            raise CheckFailed(
+                "not one layer fits the budget in eight bits",
+                where="planning",
+                expected=f"at most {budget.mean_db:g} dB, and {budget.worst_db:g} dB under the worst degradation",
+                got=_cheapest(sensitivity),
+                fix="Allow more (--drift-budget, --worst-drift-budget), or export with --fp16.",
+            )
+        mean, worst = at_full_size(planned.chosen)
+        full = Evaluation(len(planned.chosen), mean, worst, mean <= budget.mean_db and worst <= budget.worst_db)
+        console.say(f"      at full size: {mean:.4f} dB, {worst:.4f} dB under the worst degradation")
+        if full.fits:
+            return Planning(budget, planned, sensitivity, full, macs, state)
+        allowed = _tightened(allowed, budget, full)
+    raise CheckFailed(
+        "what fits the budget on small pictures does not at full size",
+        where="planning",
+        expected=f"at most {budget.mean_db:g} dB, and {budget.worst_db:g} dB under the worst degradation",
+        got=f"{full.mean_db:.4f} dB and {full.worst_db:.4f} dB",
+        fix="Allow more, or name the layers yourself: --plan.",
+    )
+
+
+def _evaluation(graph: SwitchedGraph, samples: Sequence[PlanningSample]) -> Evaluate:
+    """Measures sets of layers in ``graph`` on ``samples``."""
+    own = own_errors([graph.run(sample.batch()) for sample in samples], samples)
+    conditions = [sample.condition for sample in samples]
+
+    def evaluate(layers: tuple[str, ...]) -> tuple[float, float]:
+        return drift_summary(measure_drift_db(graph, samples, own, layers), conditions)
+
+    return evaluate
+
+
+def _tightened(allowed: Budget, budget: Budget, full: Evaluation) -> Budget:
+    """The twin's budget, less by as much as the full size cost more than it may."""
+    excess = max(full.mean_db / budget.mean_db, full.worst_db / budget.worst_db)
+    return Budget(0.9 * allowed.mean_db / excess, 0.9 * allowed.worst_db / excess)
+
+
+def _cheapest(sensitivity: Sensitivity) -> str:
+    name, cost, _ = sensitivity.ranked()[-1]
+    return f"{cost:.2g} dB for the cheapest, '{name}'"
+
+
+def _key(
+    identity: Mapping[str, object], amax: Mapping[str, float], calibration: Calibration, kind: LowPrecision
+) -> str:
+    """Of everything that a measurement depends on."""
+    samples = [
+        (calibration.pictures.sha256[one.picture], one.condition, one.top, one.left)
+        for one in calibration.pictures.samples
+    ]
+    text = json.dumps([identity, dict(amax), samples, calibration.pictures.seed, kind.name, TWIN_PX])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _full_samples(calibration: Calibration) -> list[PlanningSample]:
+    return [
+        PlanningSample(sample.condition, degraded, clean)
+        for sample, (degraded, clean) in zip(calibration.pictures.samples, calibration.pictures.pairs(), strict=True)
+    ]
+
+
+def _middle(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
+    height, width = size
+    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
+    return np.ascontiguousarray(picture[top : top + height, left : left + width])

@@ -1,0 +1,145 @@
+"""The planner on made-up costs: within the budget, close to the best, resumed to the same plan, bounded."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from edgeir.calibrate.planner import Budget, Evaluation, PlannedLayers, PlanningState, drift_summary, plan_within
+from edgeir.calibrate.sensitivity import Sensitivity
+from edgeir.errors import GraphError
+
+CONDITIONS = ("clean", "noise")
+
+
+class World:
+    """Layers with known costs; measured together they cost ``factor`` times the sum."""
+
+    def __init__(self, costs: dict[str, float], macs: dict[str, int], factor: float = 1.0) -> None:
+        self.macs = macs
+        self.factor = factor
+        self.measured: list[tuple[str, ...]] = []
+        own = np.array([1e-4, 1e-3])
+        errors = {name: own * (10 ** (cost / 10) - 1) for name, cost in costs.items()}
+        self.sensitivity = Sensitivity(CONDITIONS, own, errors)
+
+    def evaluate(self, layers: tuple[str, ...]) -> tuple[float, float]:
+        self.measured.append(layers)
+        return drift_summary(self.factor * self.sensitivity.costs_db(layers), CONDITIONS)
+
+    def plan(
+        self, budget: float, worst: float = 10.0, state: PlanningState | None = None, most: int = 24
+    ) -> PlannedLayers:
+        state = state or PlanningState(None, "")
+        return plan_within(Budget(budget, worst), self.sensitivity, self.macs, self.evaluate, state, most=most)
+
+
+SMALL = st.dictionaries(
+    st.sampled_from("abcdefgh"), st.tuples(st.floats(1e-4, 0.2), st.integers(1, 100)), min_size=1, max_size=7
+)
+
+
+@settings(max_examples=80, deadline=None, derandomize=True)
+@given(SMALL, st.floats(1e-3, 0.5), st.floats(0.5, 2.0))
+def test_within_the_budget_and_not_far_from_the_best(
+    layers: dict[str, tuple[float, int]], budget: float, factor: float
+) -> None:
+    world = World({name: cost for name, (cost, _) in layers.items()}, {n: m for n, (_, m) in layers.items()}, factor)
+    planned = world.plan(budget)
+    assert planned.final.fits
+    assert planned.final.mean_db <= budget
+    assert planned.final.layers == len(planned.chosen)
+    sets = [s for count in range(len(layers) + 1) for s in itertools.combinations(sorted(layers), count)]
+    fitting = [s for s in sets if not s or world.evaluate(s)[0] <= budget]
+    best = max(sum(world.macs[name] for name in s) for s in fitting)
+    got = sum(world.macs[name] for name in planned.chosen)
+    # What a greedy choice by cost per work guarantees: the best less one layer.
+    assert got >= best - max(world.macs.values())
+
+
+def test_everything_where_everything_fits() -> None:
+    world = World(dict.fromkeys("abc", 0.001), dict.fromkeys("abc", 5))
+    planned = world.plan(0.1)
+    assert planned.chosen == ("a", "b", "c")
+    assert len(planned.evaluations) == 1
+
+
+def test_nothing_where_nothing_fits() -> None:
+    world = World(dict.fromkeys("abc", 0.3), dict.fromkeys("abc", 5))
+    planned = world.plan(0.1)
+    assert (planned.chosen, planned.final) == ((), Evaluation(0, 0.0, 0.0, True))
+
+
+def test_the_worst_degradation_counts() -> None:
+    own = np.array([1e-4, 1e-3])
+    world = World({}, {"a": 1, "b": 1})
+    world.sensitivity = Sensitivity(CONDITIONS, own, {"a": own * [0.2, 0.0], "b": own * [0.01, 0.01]})
+    assert world.plan(1.0, worst=0.5).chosen == ("b",)
+    assert world.plan(1.0, worst=1.0).chosen == ("a", "b")
+
+
+def test_a_gain_pays_for_nothing() -> None:
+    assert drift_summary(np.array([0.3, -0.5, 0.1, -0.1]), ["a", "a", "b", "b"]) == pytest.approx((0.1, 0.15))
+
+
+def test_most_evaluations_are_a_bound() -> None:
+    rng = np.random.default_rng(0)
+    names = [f"layer{number:03d}" for number in range(150)]
+    world = World(
+        {name: float(rng.exponential(0.01)) for name in names}, {name: int(rng.integers(1, 99)) for name in names}, 1.7
+    )
+    for most in (2, 8, 24):
+        world.measured.clear()
+        planned = world.plan(0.3, most=most)
+        assert len(world.measured) <= most + 1  # the chosen set itself, where it was not the last one measured
+        assert planned.final.fits
+
+
+def test_a_stopped_planner_comes_to_the_same_plan(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    names = [f"layer{number:02d}" for number in range(40)]
+    costs = {name: float(rng.exponential(0.01)) for name in names}
+    macs = {name: int(rng.integers(1, 99)) for name in names}
+    whole = World(costs, macs, 1.3).plan(0.1)
+    path = tmp_path / "x.planning.json"
+    for patience in range(1, 30):
+        world = World(costs, macs, 1.3)
+        state = PlanningState(path, "key")
+
+        def stops(layers: tuple[str, ...], world: World = world, patience: int = patience) -> tuple[float, float]:
+            if len(world.measured) == 1:
+                raise KeyboardInterrupt
+            return World.evaluate(world, layers)
+
+        world.evaluate = stops  # type: ignore[method-assign]
+        try:
+            planned = world.plan(0.1, state=state)
+        except KeyboardInterrupt:
+            continue
+        break
+    assert planned == whole
+    assert patience == len(whole.evaluations)
+    state.remove()
+    state.remove()
+    assert not path.exists()
+
+
+def test_a_state_of_something_else_is_not_used(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    state = PlanningState(path, "one")
+    state.keep_errors("a", [1.0, 2.0])
+    state.keep_drift(("a",), (0.1, 0.2))
+    again = PlanningState(path, "one")
+    assert (again.errors, again.drifts) == ({"a": [1.0, 2.0]}, {("a",): (0.1, 0.2)})
+    other = PlanningState(path, "two")
+    assert (other.errors, other.drifts) == ({}, {})
+    for text in ("{", "[]", json.dumps({"state_version": 1, "key": "one"})):
+        path.write_text(text)
+        with pytest.raises(GraphError, match=r"state of the planner cannot be read.*Remove the file"):
+            PlanningState(path, "one")
