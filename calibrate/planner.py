@@ -12,35 +12,57 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from edgeir.calibrate.sensitivity import Sensitivity
+from edgeir.calibrate.sensitivity import Effect, MeasuredSet, Sensitivity
 from edgeir.errors import GraphError
 from edgeir.storage import atomic_write_bytes
 
 STATE_VERSION = 1
 MOST_EVALUATIONS = 24
 
-Evaluate = Callable[[tuple[str, ...]], tuple[float, float]]
-"""Layers in eight bits, in the order of the graph, to what they cost together: ``mean_db`` and ``worst_db``."""
-
 
 @dataclass(frozen=True, slots=True)
-class Budget:
-    """What may be lost, dB of PSNR.
+class Loss:
+    """What eight bits cost, or what they may cost.
 
     Attributes:
-        mean_db: over all samples.
-        worst_db: mean under the worst degradation.
+        mean_db: loss of PSNR over all samples.
+        worst_db: mean loss under the worst degradation.
+        shift_8bit: largest shift of a picture's mean brightness, of 255.
     """
 
     mean_db: float
     worst_db: float
+    shift_8bit: float
+
+    def within(self, budget: Loss) -> bool:
+        """Whether nothing is more than ``budget`` has."""
+        return (
+            self.mean_db <= budget.mean_db and self.worst_db <= budget.worst_db and self.shift_8bit <= budget.shift_8bit
+        )
+
+    def excess(self, budget: Loss) -> float:
+        """The largest ratio to ``budget``: above 1 it is not within it."""
+        return max(self.mean_db / budget.mean_db, self.worst_db / budget.worst_db, self.shift_8bit / budget.shift_8bit)
+
+    def times(self, factor: float) -> Loss:
+        """So many times as much of everything."""
+        return Loss(factor * self.mean_db, factor * self.worst_db, factor * self.shift_8bit)
+
+    def __str__(self) -> str:
+        return (
+            f"{self.mean_db:.4f} dB, {self.worst_db:.4f} dB under the worst degradation, "
+            f"brightness {self.shift_8bit:.3f} of 255"
+        )
+
+
+Evaluate = Callable[[tuple[str, ...]], Loss]
+"""Layers in eight bits, in the order of the graph, to what they cost together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +71,12 @@ class Evaluation:
 
     Attributes:
         layers: how many.
-        mean_db, worst_db: as in `Budget`.
-        fits: both are within the budget.
+        loss: what they cost.
+        fits: it is within the budget.
     """
 
     layers: int
-    mean_db: float
-    worst_db: float
+    loss: Loss
     fits: bool
 
 
@@ -88,8 +109,8 @@ class PlanningState:
     def __init__(self, path: Path | None, key: str) -> None:
         self._path = path
         self._key = key
-        self.errors: dict[str, list[float]] = {}
-        self.drifts: dict[tuple[str, ...], tuple[float, float]] = {}
+        self.effects: dict[str, Effect] = {}
+        self.losses: dict[tuple[str, ...], Loss] = {}
         if path is not None and path.is_file():
             self._read(path)
 
@@ -98,10 +119,11 @@ class PlanningState:
             found: Any = json.loads(path.read_text(encoding="utf-8"))
             if found["state_version"] != STATE_VERSION or found["key"] != self._key:
                 return
-            self.errors = {str(name): [float(value) for value in values] for name, values in found["errors"].items()}
-            self.drifts = {
-                tuple(entry["layers"]): (float(entry["mean_db"]), float(entry["worst_db"])) for entry in found["drifts"]
+            self.effects = {
+                str(name): Effect(np.asarray(entry["errors"], np.float64), np.asarray(entry["shifts"], np.float64))
+                for name, entry in found["effects"].items()
             }
+            self.losses = {tuple(entry["layers"]): Loss(**entry["loss"]) for entry in found["losses"]}
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise GraphError(
                 "the saved state of the planner cannot be read",
@@ -110,14 +132,14 @@ class PlanningState:
                 fix="Remove the file: everything is measured again.",
             ) from error
 
-    def keep_errors(self, layer: str, errors: Sequence[float]) -> None:
+    def keep_effect(self, layer: str, effect: Effect) -> None:
         """One layer was measured alone."""
-        self.errors[layer] = [float(error) for error in errors]
+        self.effects[layer] = effect
         self._write()
 
-    def keep_drift(self, layers: tuple[str, ...], drift_db: tuple[float, float]) -> None:
-        """A set was measured together: ``mean_db`` and ``worst_db``."""
-        self.drifts[layers] = drift_db
+    def keep_loss(self, layers: tuple[str, ...], loss: Loss) -> None:
+        """A set was measured together."""
+        self.losses[layers] = loss
         self._write()
 
     def _write(self) -> None:
@@ -126,11 +148,11 @@ class PlanningState:
         document = {
             "state_version": STATE_VERSION,
             "key": self._key,
-            "errors": self.errors,
-            "drifts": [
-                {"layers": list(layers), "mean_db": mean, "worst_db": worst}
-                for layers, (mean, worst) in self.drifts.items()
-            ],
+            "effects": {
+                name: {"errors": effect.errors.tolist(), "shifts": effect.shifts.tolist()}
+                for name, effect in self.effects.items()
+            },
+            "losses": [{"layers": list(layers), "loss": asdict(loss)} for layers, loss in self.losses.items()],
         }
         atomic_write_bytes(self._path, json.dumps(document).encode())
 
@@ -141,7 +163,7 @@ class PlanningState:
 
 
 def plan_within(
-    budget: Budget,
+    budget: Loss,
     sensitivity: Sensitivity,
     macs: Mapping[str, int],
     evaluate: Evaluate,
@@ -162,10 +184,8 @@ def plan_within(
         on_evaluation: called with every set, for progress.
     """
     search = _Search(budget, sensitivity, evaluate, state, most, on_evaluation)
-    candidates = list(sensitivity.errors)
-    order = sorted(
-        candidates, key=lambda name: (sensitivity.cost_db(name) / max(macs[name], 1), candidates.index(name))
-    )
+    candidates = list(sensitivity.effects)
+    order = sorted(candidates, key=lambda name: (search.price(name) / max(macs[name], 1), candidates.index(name)))
     low, high = 0, len(order) + 1  # order[:low] fits, order[:high] does not
     guess = search.expected_to_fit(order)
     while high - low > 1 and search.left:
@@ -182,7 +202,7 @@ def plan_within(
             break
         if search.predicted_to_fit([*chosen, name]) and search.measured([*chosen, name]).fits:
             chosen.append(name)
-    final = search.measured(chosen) if chosen else Evaluation(0, 0.0, 0.0, True)
+    final = search.measured(chosen) if chosen else Evaluation(0, Loss(0.0, 0.0, 0.0), True)
     kept = set(chosen)
     return PlannedLayers(tuple(name for name in candidates if name in kept), final, tuple(search.history.values()))
 
@@ -192,7 +212,7 @@ class _Search:
 
     def __init__(
         self,
-        budget: Budget,
+        budget: Loss,
         sensitivity: Sensitivity,
         evaluate: Evaluate,
         state: PlanningState,
@@ -216,17 +236,21 @@ class _Search:
     def measured(self, layers: Sequence[str]) -> Evaluation:
         """The set together."""
         wanted = set(layers)
-        key = tuple(name for name in self._sensitivity.errors if name in wanted)
+        key = tuple(name for name in self._sensitivity.effects if name in wanted)
         if key not in self.history:
-            if key not in self._state.drifts:
-                self._state.keep_drift(key, self._evaluate(key))
-            mean, worst = self._state.drifts[key]
-            fits = mean <= self._budget.mean_db and worst <= self._budget.worst_db
-            self.history[key] = Evaluation(len(key), mean, worst, fits)
+            if key not in self._state.losses:
+                self._state.keep_loss(key, self._evaluate(key))
+            loss = self._state.losses[key]
+            self.history[key] = Evaluation(len(key), loss, loss.within(self._budget))
             expected = float(self._sensitivity.costs_db(key).mean())
-            self._excess = max(mean, 0.0) / expected if expected > 0 else 1.0
+            self._excess = loss.mean_db / expected if expected > 0 else 1.0
             self._on_evaluation(self.history[key])
         return self.history[key]
+
+    def price(self, layer: str) -> float:
+        """The largest share of the budget that a layer takes alone."""
+        shift = self._sensitivity.shift_8bit([layer]) / self._budget.shift_8bit
+        return max(self._sensitivity.cost_db(layer) / self._budget.mean_db, shift)
 
     def expected_to_fit(self, order: Sequence[str]) -> int:
         """How many of ``order`` fit by the sum of their costs."""
@@ -238,17 +262,17 @@ class _Search:
     def predicted_to_fit(self, layers: Sequence[str]) -> bool:
         """By the sum of their costs, corrected by what the last set cost against its own sum."""
         costs = self._excess * self._sensitivity.costs_db(layers)
-        mean, worst = drift_summary(costs, self._sensitivity.conditions)
-        return mean <= self._budget.mean_db and worst <= self._budget.worst_db
+        shifts = np.asarray([self._sensitivity.shift_8bit(layers)])
+        return loss_of(MeasuredSet(costs, shifts), self._sensitivity.conditions).within(self._budget)
 
 
-def drift_summary(drift_db: NDArray[np.float64], conditions: Sequence[str]) -> tuple[float, float]:
-    """Mean over all samples, and the largest mean under one condition, dB.
+def loss_of(measured: MeasuredSet, conditions: Sequence[str]) -> Loss:
+    """Mean over all samples, the largest mean under one condition, the largest shift.
 
     A sample that came out better by luck counts as one that lost nothing: on a handful of pictures it would pay for
     losses elsewhere, and on other pictures it would not be there.
     """
-    lost = np.maximum(drift_db, 0.0)
+    lost = np.maximum(measured.drift_db, 0.0)
     names = np.asarray(conditions)
     worst = max(float(lost[names == name].mean()) for name in dict.fromkeys(conditions))
-    return float(lost.mean()), worst
+    return Loss(float(lost.mean()), worst, float(np.abs(measured.shifts).max()))

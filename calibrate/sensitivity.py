@@ -39,24 +39,44 @@ class PlanningSample:
 
 
 @dataclass(frozen=True)
+class Effect:
+    """What one layer in eight bits does to the output.
+
+    Attributes:
+        errors: mean square difference to the FP32 network's output, per sample.
+        shifts: mean difference, per sample, in steps of an 8-bit picture.
+    """
+
+    errors: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
 class Sensitivity:
     """What each layer does to each sample, alone in eight bits.
 
     Attributes:
         conditions: of the samples, in order.
         own_errors: mean square error of the FP32 network against the truth, per sample.
-        errors: mean square difference to the FP32 network's output, per sample, by layer.
+        effects: by layer, in the order of the graph.
     """
 
     conditions: tuple[str, ...]
     own_errors: NDArray[np.float64]
-    errors: Mapping[str, NDArray[np.float64]]
+    effects: Mapping[str, Effect]
 
     def costs_db(self, layers: Collection[str]) -> NDArray[np.float64]:
         """What these layers together will cost each sample, dB, by the sum of their errors."""
-        together = np.sum([self.errors[name] for name in layers], axis=0) if layers else np.zeros_like(self.own_errors)
+        none = np.zeros_like(self.own_errors)
+        together = np.sum([self.effects[name].errors for name in layers], axis=0) if layers else none
         costs: NDArray[np.float64] = 10 * np.log10(1 + together / self.own_errors)
         return costs
+
+    def shift_8bit(self, layers: Collection[str]) -> float:
+        """Largest brightness shift that these layers together will cause, of 255: shifts add with their signs."""
+        if not layers:
+            return 0.0
+        return float(np.abs(np.sum([self.effects[name].shifts for name in layers], axis=0)).max())
 
     def cost_db(self, layer: str) -> float:
         """What this layer alone costs, dB: mean over the samples."""
@@ -64,7 +84,7 @@ class Sensitivity:
 
     def ranked(self) -> list[tuple[str, float, float]]:
         """Layer, its cost in dB, and its share of the errors of all (0 to 1), the worst first."""
-        shares = {name: float((error / self.own_errors).mean()) for name, error in self.errors.items()}
+        shares = {name: float((effect.errors / self.own_errors).mean()) for name, effect in self.effects.items()}
         total = sum(shares.values()) or 1.0
         order = sorted(shares, key=lambda name: (-shares[name], name))
         return [(name, self.cost_db(name), shares[name] / total) for name in order]
@@ -74,16 +94,16 @@ def measure_sensitivity(
     graph: SwitchedGraph,
     samples: Sequence[PlanningSample],
     *,
-    known: Mapping[str, Sequence[float]] | None = None,
-    on_layer: Callable[[str, Sequence[float]], None] = lambda name, errors: None,
+    known: Mapping[str, Effect] | None = None,
+    on_layer: Callable[[str, Effect], None] = lambda name, effect: None,
 ) -> Sensitivity:
     """Leave-one-in for every layer of ``graph``.
 
     Args:
         graph: its layers are the candidates.
         samples: at least one.
-        known: errors of layers that were measured before, which are not measured again.
-        on_layer: called with each newly measured layer and its errors, to be kept.
+        known: layers that were measured before, which are not measured again.
+        on_layer: called with each newly measured layer, to be kept.
 
     Raises:
         UsageError: there is no sample.
@@ -93,24 +113,48 @@ def measure_sensitivity(
     batches = [sample.batch() for sample in samples]
     plain = [graph.run(batch) for batch in batches]
     own = own_errors(plain, samples)
-    errors: dict[str, NDArray[np.float64]] = {}
+    effects: dict[str, Effect] = {}
     for name in graph.layers:
         if known is not None and name in known:
-            errors[name] = np.asarray(known[name], np.float64)
+            effects[name] = known[name]
             continue
-        found = [mean_square(graph.run(batch, [name]), output) for batch, output in zip(batches, plain, strict=True)]
-        errors[name] = np.asarray(found, np.float64)
-        on_layer(name, found)
-    return Sensitivity(tuple(sample.condition for sample in samples), own, errors)
+        outputs = [graph.run(batch, [name]) for batch in batches]
+        effects[name] = Effect(
+            np.asarray([mean_square(low, output) for low, output in zip(outputs, plain, strict=True)]),
+            np.asarray([_shift_8bit(low, output) for low, output in zip(outputs, plain, strict=True)]),
+        )
+        on_layer(name, effects[name])
+    return Sensitivity(tuple(sample.condition for sample in samples), own, effects)
 
 
-def measure_drift_db(
-    graph: SwitchedGraph, samples: Sequence[PlanningSample], own: NDArray[np.float64], layers: Collection[str]
-) -> NDArray[np.float64]:
-    """Loss of PSNR against the truth, per sample, with ``layers`` in eight bits together; ``own`` of `Sensitivity`."""
-    outputs = [graph.run(sample.batch(), layers) for sample in samples]
-    drift: NDArray[np.float64] = 10 * np.log10(own_errors(outputs, samples) / own)
-    return drift
+@dataclass(frozen=True)
+class MeasuredSet:
+    """What layers together do: loss of PSNR against the truth in dB, and brightness shift of 255, per sample."""
+
+    drift_db: NDArray[np.float64]
+    shifts: NDArray[np.float64]
+
+
+class Yardstick:
+    """The FP32 network on some samples, against which sets of layers are measured.
+
+    Args:
+        graph: whose layers are switched.
+        samples: at least one.
+    """
+
+    def __init__(self, graph: SwitchedGraph, samples: Sequence[PlanningSample]) -> None:
+        self._graph = graph
+        self._samples = samples
+        self._plain = [graph.run(sample.batch()) for sample in samples]
+        self._own = own_errors(self._plain, samples)
+
+    def measure(self, layers: Collection[str]) -> MeasuredSet:
+        """With ``layers`` in eight bits together."""
+        outputs = [self._graph.run(sample.batch(), layers) for sample in self._samples]
+        drift: NDArray[np.float64] = 10 * np.log10(own_errors(outputs, self._samples) / self._own)
+        shifts = [_shift_8bit(low, output) for low, output in zip(outputs, self._plain, strict=True)]
+        return MeasuredSet(drift, np.asarray(shifts))
 
 
 def own_errors(outputs: Sequence[Picture], samples: Sequence[PlanningSample]) -> NDArray[np.float64]:
@@ -128,3 +172,9 @@ def mean_square(one: Picture, other: Picture) -> float:
     """Of the difference, both clipped to [0, 1] as for a PSNR; where ``one`` is not finite the difference is 1."""
     difference = np.clip(one.astype(np.float64), 0, 1) - np.clip(other.astype(np.float64), 0, 1)
     return float(np.mean(np.where(np.isfinite(one), difference, 1.0) ** 2))
+
+
+def _shift_8bit(one: Picture, other: Picture) -> float:
+    """Of the mean, both clipped to [0, 1], in steps of an 8-bit picture; where ``one`` is not finite it is black."""
+    shown = np.clip(np.nan_to_num(one.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
+    return 255 * float(np.mean(shown - np.clip(other.astype(np.float64), 0, 1)))

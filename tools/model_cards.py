@@ -25,7 +25,7 @@ LEAST_GAIN_DB = 0.25
 VISIBLE_LOSS_DB = 0.1
 
 LIMITS = (
-    "Trained on synthetic degradations of 32 photographs, for two and a half hours at most and without a GPU: a small "
+    "Trained on synthetic degradations of 32 photographs, for a few hours at most and without a GPU: a small "
     "network that shows the whole path on pictures that do get better, not a state of the art. Real rain, real haze "
     "and real sensors look different. A naturally dark or hazy picture may be taken for a degraded one."
 )
@@ -35,7 +35,8 @@ def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: 
     """The card of one variant, Markdown."""
     if measured["weights_sha256"] != record["loaded_sha256"]:
         raise SystemExit(f"{name}: the results were measured on other weights; run benchmarks.restoration again")
-    minutes = record["seconds"] / 60
+    earlier = record.get("before") or {"seconds": 0}
+    minutes = (record["seconds"] + earlier["seconds"]) / 60
     chosen = "best on held-out pictures" if record["chosen"] == "best" else "the last step's"
     lines = [
         f"# {name}",
@@ -44,11 +45,10 @@ def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: 
         "",
         "| | |",
         "|---|---|",
-        f"| recipe | `{record['recipe']}` (sha256 {record['recipe_sha256'][:12]}) |",
-        f"| trained | {record['steps']:,} steps, {record['patches']:,} patches, "
-        f"{record['pixels'] / 1e6:.1f} megapixels |",
+        *(_run_rows(record["before"], "begun with") if record.get("before") else ()),
+        *_run_rows(record, "recipe"),
         f"| on | {record['hardware']} |",
-        f"| for | {minutes:.0f} minutes, validation included |",
+        f"| for | {minutes:.0f} minutes in all, validation included |",
         f"| kept | averaged weights, {chosen} |",
         f"| with | {', '.join(f'{package} {version}' for package, version in record['versions'].items())} |",
         f"| weights | sha256 {record['weights_sha256']} |",
@@ -75,6 +75,15 @@ def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: 
         "",
     ]
     return "\n".join(lines)
+
+
+def _run_rows(record: dict[str, Any], label: str) -> list[str]:
+    """Recipe and extent of one run."""
+    return [
+        f"| {label} | `{record['recipe']}` (sha256 {record['recipe_sha256'][:12]}) |",
+        f"| trained | {record['steps']:,} steps, {record['patches']:,} patches, "
+        f"{record['pixels'] / 1e6:.1f} megapixels |",
+    ]
 
 
 def _not_restored(rows: list[dict[str, Any]]) -> str:

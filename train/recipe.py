@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgeir.errors import UsageError, nearest
 from edgeir.imaging.draws import Mixture, parse_mixture
 
+_LATER = {"loss": None, "sharpest": 1.0, "grey": 0.0}
+"""Options of sections that recipes did not have from the beginning; at these values a digest does not know them."""
+
 PUBLISHED = Path(__file__).parent / "recipes"
 """Recipes that come with edgeir, by name."""
 
@@ -254,9 +257,11 @@ class Recipe(Section):
         """sha256 (hex) over all that decides the weights: a state resumes only under the recipe that wrote it."""
         free = {"about", "workers", "cache_mib", "saving", "compile"}
         content = {key: value for key, value in self.model_dump(mode="json").items() if key not in free}
-        for stage in content["stages"]:
-            if stage["loss"] is None:
-                del stage["loss"]
+        sections = [*content["stages"], *content["data"], *(content["validation"] or {}).get("data", ())]
+        for section in sections:
+            for key, default in _LATER.items():
+                if section.get(key, ...) == default:
+                    del section[key]
         content["order"] = list(self.degradations)  # decides which part a random number means
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 

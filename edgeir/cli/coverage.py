@@ -72,14 +72,19 @@ def _attribution(planning: Planning) -> Table:
 def _sets(planning: Planning) -> Table:
     budget, full = planning.budget, planning.full
     rows = [
-        (one.layers, round(one.mean_db, 5), round(one.worst_db, 5), "yes" if one.fits else "no")
+        (
+            one.layers,
+            round(one.loss.mean_db, 5),
+            round(one.loss.worst_db, 5),
+            round(one.loss.shift_8bit, 4),
+            "yes" if one.fits else "no",
+        )
         for one in planning.planned.evaluations
     ]
     return Table(
         title="Sets of layers that were measured",
-        columns=("layers in eight bits", "mean drift dB", "worst degradation dB", "fits"),
+        columns=("layers in eight bits", "mean drift dB", "worst degradation dB", "brightness", "fits"),
         rows=tuple(rows),
-        note=f"Budget: {budget.mean_db:g} dB, and {budget.worst_db:g} dB under the worst degradation. Measured on "
-        f"small pictures of the calibration; the plan at full size on the same ones: {full.mean_db:.4f} dB and "
-        f"{full.worst_db:.4f} dB. The drift per degradation above is of pictures that chose nothing.",
+        note=f"Budget: {budget}. Measured on small pictures of the calibration; the plan at full size on the same "
+        f"ones: {full.loss}. The drift per degradation above is of pictures that chose nothing.",
     )

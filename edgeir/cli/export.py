@@ -150,7 +150,7 @@ def _calibration(  # type: ignore[no-untyped-def]
 
 
 def _budget(mean_db: float | None, worst_db: float | None):  # type: ignore[no-untyped-def]
-    from edgeir.calibrate.planner import Budget
+    from edgeir.calibrate.planner import Loss
     from edgeir.compare.gates import GATES
     from edgeir.precision import Precision
 
@@ -161,9 +161,9 @@ def _budget(mean_db: float | None, worst_db: float | None):  # type: ignore[no-u
         if worst_db is not None:
             raise UsageError("--worst-drift-budget goes with --drift-budget", where="--worst-drift-budget")
         return None
-    default = GATES[Precision.INT8].worst_degradation_db
-    assert default is not None
-    return Budget(mean_db, default if worst_db is None else worst_db)
+    gates = GATES[Precision.INT8]
+    assert gates.worst_degradation_db is not None and gates.brightness_shift_8bit is not None
+    return Loss(mean_db, gates.worst_degradation_db if worst_db is None else worst_db, gates.brightness_shift_8bit)
 
 
 def _shape(size: str | None, batch: int, dynamic: tuple[str, str, str] | None):  # type: ignore[no-untyped-def]

@@ -17,7 +17,7 @@ from edgeir.bundle import BundleWriter, bundle_name, prepared_name
 from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.layers import GraphLayer, graph_layers
-from edgeir.calibrate.planner import Budget
+from edgeir.calibrate.planner import Loss
 from edgeir.calibrate.qdq import KINDS
 from edgeir.calibrate.typed import TypedCounts, apply_plan
 from edgeir.cli.calibrating import (
@@ -78,7 +78,7 @@ class ExportRequest:
     also: tuple[str, ...]
     plan: Path | None
     calibration: CalibrationRequest | None
-    budget: Budget | None
+    budget: Loss | None
     out: Path
     force: bool
 

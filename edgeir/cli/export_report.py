@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from edgeir.calibrate.planner import Budget
+from edgeir.calibrate.planner import Loss
 from edgeir.calibrate.typed import TypedCounts
 from edgeir.cli.calibrating import Calibration
 from edgeir.cli.coverage import coverage_tables, planning_tables
@@ -38,7 +38,7 @@ class ExportFacts:
     eight_bit_macs: int
     calibration: Calibration | None
     planning: Planning | None
-    budget: Budget | None
+    budget: Loss | None
     time_ratio: float | None
     pictures: Mapping[str, bytes]
     engines: tuple[EngineNote, ...]

@@ -18,21 +18,21 @@ import onnx_ir as ir
 
 from edgeir.calibrate.layers import graph_layers
 from edgeir.calibrate.planner import (
-    Budget,
     Evaluate,
     Evaluation,
+    Loss,
     PlannedLayers,
     PlanningState,
-    drift_summary,
+    loss_of,
     plan_within,
 )
 from edgeir.calibrate.qdq import LowPrecision, input_tensors
 from edgeir.calibrate.sensitivity import (
+    Effect,
     PlanningSample,
     Sensitivity,
-    measure_drift_db,
+    Yardstick,
     measure_sensitivity,
-    own_errors,
 )
 from edgeir.calibrate.switched import SwitchedGraph
 from edgeir.cli.calibrating import Calibration
@@ -60,7 +60,7 @@ class Planning:
         state: the file of what was measured, to be removed once the plan is used.
     """
 
-    budget: Budget
+    budget: Loss
     planned: PlannedLayers
     sensitivity: Sensitivity
     full: Evaluation
@@ -69,7 +69,7 @@ class Planning:
 
     def costs_db(self) -> dict[str, float]:
         """By layer, alone."""
-        return {name: self.sensitivity.cost_db(name) for name in self.sensitivity.errors}
+        return {name: self.sensitivity.cost_db(name) for name in self.sensitivity.effects}
 
 
 def twin_size(graph: GraphInput, rule: SizeRule) -> tuple[int, int]:
@@ -83,7 +83,7 @@ def plan_eight_bit_layers(
     twin: ir.Model,
     candidates: Sequence[str],
     calibration: Calibration,
-    budget: Budget,
+    budget: Loss,
     kind: LowPrecision,
     graph: GraphInput,
     *,
@@ -116,25 +116,22 @@ def plan_eight_bit_layers(
     ]
     state = PlanningState(state_path, _key(identity, amax, calibration, kind))
     switched = SwitchedGraph(twin, amax, kind)
-    if state.errors:
-        console.say(f"      going on with what was measured before: {len(state.errors)} of {len(amax)} layers")
-    with console.bar("layers measured alone", len(amax) - len(state.errors)) as advance:
+    if state.effects:
+        console.say(f"      going on with what was measured before: {len(state.effects)} of {len(amax)} layers")
+    with console.bar("layers measured alone", len(amax) - len(state.effects)) as advance:
 
-        def measured(name: str, errors: Sequence[float]) -> None:
-            state.keep_errors(name, errors)
+        def measured(name: str, effect: Effect) -> None:
+            state.keep_effect(name, effect)
             advance()
 
         few = samples[:: max(len(samples) // SENSITIVITY_SAMPLES, 1)]
-        sensitivity = measure_sensitivity(switched, few, known=state.errors, on_layer=measured)
+        sensitivity = measure_sensitivity(switched, few, known=state.effects, on_layer=measured)
     on_twin = _evaluation(switched, samples)
     at_full_size = _evaluation(SwitchedGraph(model, amax, kind), _full_samples(calibration))
 
     def say(evaluation: Evaluation) -> None:
         verdict = "fits" if evaluation.fits else "too much"
-        console.say(
-            f"      {evaluation.layers} layers: {evaluation.mean_db:.4f} dB, "
-            f"{evaluation.worst_db:.4f} dB under the worst degradation: {verdict}"
-        )
+        console.say(f"      {evaluation.layers} layers: {evaluation.loss}: {verdict}")
 
     allowed = budget
     for _ in range(MOST_CORRECTIONS):
@@ -143,40 +140,30 @@ def plan_eight_bit_layers(
             raise CheckFailed(
                 "not one layer fits the budget in eight bits",
                 where="planning",
-                expected=f"at most {budget.mean_db:g} dB, and {budget.worst_db:g} dB under the worst degradation",
+                expected=f"at most {budget}",
                 got=_cheapest(sensitivity),
                 fix="Allow more (--drift-budget, --worst-drift-budget), or export with --fp16.",
             )
-        mean, worst = at_full_size(planned.chosen)
-        full = Evaluation(len(planned.chosen), mean, worst, mean <= budget.mean_db and worst <= budget.worst_db)
-        console.say(f"      at full size: {mean:.4f} dB, {worst:.4f} dB under the worst degradation")
+        loss = at_full_size(planned.chosen)
+        full = Evaluation(len(planned.chosen), loss, loss.within(budget))
+        console.say(f"      at full size: {loss}")
         if full.fits:
             return Planning(budget, planned, sensitivity, full, macs, state)
-        allowed = _tightened(allowed, budget, full)
+        allowed = allowed.times(0.9 / loss.excess(budget))
     raise CheckFailed(
         "what fits the budget on small pictures does not at full size",
         where="planning",
-        expected=f"at most {budget.mean_db:g} dB, and {budget.worst_db:g} dB under the worst degradation",
-        got=f"{full.mean_db:.4f} dB and {full.worst_db:.4f} dB",
+        expected=f"at most {budget}",
+        got=str(full.loss),
         fix="Allow more, or name the layers yourself: --plan.",
     )
 
 
 def _evaluation(graph: SwitchedGraph, samples: Sequence[PlanningSample]) -> Evaluate:
     """Measures sets of layers in ``graph`` on ``samples``."""
-    own = own_errors([graph.run(sample.batch()) for sample in samples], samples)
+    yardstick = Yardstick(graph, samples)
     conditions = [sample.condition for sample in samples]
-
-    def evaluate(layers: tuple[str, ...]) -> tuple[float, float]:
-        return drift_summary(measure_drift_db(graph, samples, own, layers), conditions)
-
-    return evaluate
-
-
-def _tightened(allowed: Budget, budget: Budget, full: Evaluation) -> Budget:
-    """The twin's budget, less by as much as the full size cost more than it may."""
-    excess = max(full.mean_db / budget.mean_db, full.worst_db / budget.worst_db)
-    return Budget(0.9 * allowed.mean_db / excess, 0.9 * allowed.worst_db / excess)
+    return lambda layers: loss_of(yardstick.measure(layers), conditions)
 
 
 def _cheapest(sensitivity: Sensitivity) -> str:

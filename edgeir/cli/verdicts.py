@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edgeir.calibrate.planner import Budget
+from edgeir.calibrate.planner import Loss
 from edgeir.compare.drift import PictureDrift, by_condition
 from edgeir.compare.gates import GATES
 from edgeir.compare.parity import Parity
@@ -66,7 +66,7 @@ def drift_checks(
     *,
     trained: bool,
     chooses_neighbours: bool,
-    budget: Budget | None = None,
+    budget: Loss | None = None,
 ) -> list[Check]:
     """Fidelity, mean and worst drift against the gates, and no NaN or Inf anywhere.
 

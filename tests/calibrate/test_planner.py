@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeir.calibrate.planner import Budget, Evaluation, PlannedLayers, PlanningState, drift_summary, plan_within
-from edgeir.calibrate.sensitivity import Sensitivity
+from edgeir.calibrate.planner import Evaluation, Loss, PlannedLayers, PlanningState, loss_of, plan_within
+from edgeir.calibrate.sensitivity import Effect, MeasuredSet, Sensitivity
 from edgeir.errors import GraphError
 
 CONDITIONS = ("clean", "noise")
@@ -21,23 +21,33 @@ CONDITIONS = ("clean", "noise")
 class World:
     """Layers with known costs; measured together they cost ``factor`` times the sum."""
 
-    def __init__(self, costs: dict[str, float], macs: dict[str, int], factor: float = 1.0) -> None:
+    def __init__(
+        self,
+        costs: dict[str, float],
+        macs: dict[str, int],
+        factor: float = 1.0,
+        shifts: dict[str, float] | None = None,
+    ) -> None:
         self.macs = macs
         self.factor = factor
         self.measured: list[tuple[str, ...]] = []
         own = np.array([1e-4, 1e-3])
-        errors = {name: own * (10 ** (cost / 10) - 1) for name, cost in costs.items()}
-        self.sensitivity = Sensitivity(CONDITIONS, own, errors)
+        effects = {
+            name: Effect(own * (10 ** (cost / 10) - 1), np.full(2, (shifts or {}).get(name, 0.0)))
+            for name, cost in costs.items()
+        }
+        self.sensitivity = Sensitivity(CONDITIONS, own, effects)
 
-    def evaluate(self, layers: tuple[str, ...]) -> tuple[float, float]:
+    def evaluate(self, layers: tuple[str, ...]) -> Loss:
         self.measured.append(layers)
-        return drift_summary(self.factor * self.sensitivity.costs_db(layers), CONDITIONS)
+        shifts = np.array([self.sensitivity.shift_8bit(layers)])
+        return loss_of(MeasuredSet(self.factor * self.sensitivity.costs_db(layers), shifts), CONDITIONS)
 
     def plan(
         self, budget: float, worst: float = 10.0, state: PlanningState | None = None, most: int = 24
     ) -> PlannedLayers:
         state = state or PlanningState(None, "")
-        return plan_within(Budget(budget, worst), self.sensitivity, self.macs, self.evaluate, state, most=most)
+        return plan_within(Loss(budget, worst, 0.25), self.sensitivity, self.macs, self.evaluate, state, most=most)
 
 
 SMALL = st.dictionaries(
@@ -53,10 +63,10 @@ def test_within_the_budget_and_not_far_from_the_best(
     world = World({name: cost for name, (cost, _) in layers.items()}, {n: m for n, (_, m) in layers.items()}, factor)
     planned = world.plan(budget)
     assert planned.final.fits
-    assert planned.final.mean_db <= budget
+    assert planned.final.loss.mean_db <= budget
     assert planned.final.layers == len(planned.chosen)
     sets = [s for count in range(len(layers) + 1) for s in itertools.combinations(sorted(layers), count)]
-    fitting = [s for s in sets if not s or world.evaluate(s)[0] <= budget]
+    fitting = [s for s in sets if not s or world.evaluate(s).mean_db <= budget]
     best = max(sum(world.macs[name] for name in s) for s in fitting)
     got = sum(world.macs[name] for name in planned.chosen)
     # What a greedy choice by cost per work guarantees: the best less one layer.
@@ -73,19 +83,41 @@ def test_everything_where_everything_fits() -> None:
 def test_nothing_where_nothing_fits() -> None:
     world = World(dict.fromkeys("abc", 0.3), dict.fromkeys("abc", 5))
     planned = world.plan(0.1)
-    assert (planned.chosen, planned.final) == ((), Evaluation(0, 0.0, 0.0, True))
+    assert (planned.chosen, planned.final) == ((), Evaluation(0, Loss(0.0, 0.0, 0.0), True))
 
 
 def test_the_worst_degradation_counts() -> None:
     own = np.array([1e-4, 1e-3])
     world = World({}, {"a": 1, "b": 1})
-    world.sensitivity = Sensitivity(CONDITIONS, own, {"a": own * [0.2, 0.0], "b": own * [0.01, 0.01]})
+    effects = {"a": Effect(own * [0.2, 0.0], np.zeros(2)), "b": Effect(own * [0.01, 0.01], np.zeros(2))}
+    world.sensitivity = Sensitivity(CONDITIONS, own, effects)
     assert world.plan(1.0, worst=0.5).chosen == ("b",)
     assert world.plan(1.0, worst=1.0).chosen == ("a", "b")
 
 
 def test_a_gain_pays_for_nothing() -> None:
-    assert drift_summary(np.array([0.3, -0.5, 0.1, -0.1]), ["a", "a", "b", "b"]) == pytest.approx((0.1, 0.15))
+    measured = MeasuredSet(np.array([0.3, -0.5, 0.1, -0.1]), np.array([0.1, -0.2]))
+    loss = loss_of(measured, ["a", "a", "b", "b"])
+    assert (loss.mean_db, loss.worst_db, loss.shift_8bit) == pytest.approx((0.1, 0.15, 0.2))
+
+
+def test_brightness_counts() -> None:
+    """One cheap layer makes pictures darker by more than is allowed; it is left, and the others are taken."""
+    costs, macs = dict.fromkeys("abcd", 0.001), dict.fromkeys("abcd", 5)
+    planned = World(costs, macs, shifts={"c": -0.4, "b": 0.1}).plan(0.1)
+    assert planned.chosen == ("a", "b", "d")
+    assert planned.final.loss.shift_8bit == pytest.approx(0.1)
+    balanced = World(costs, macs, shifts={"c": -0.4, "b": 0.2}).plan(0.1)
+    assert balanced.chosen == ("a", "b", "c", "d")  # together they stay within it
+
+
+def test_losses() -> None:
+    loss, budget = Loss(0.04, 0.3, 0.1), Loss(0.05, 0.5, 0.25)
+    assert loss.within(budget)
+    assert loss.excess(budget) == pytest.approx(0.8)
+    assert not Loss(0.04, 0.6, 0.1).within(budget)
+    assert Loss(0.04, 0.6, 0.1).excess(budget) == pytest.approx(1.2)
+    assert budget.times(0.5) == Loss(0.025, 0.25, 0.125)
 
 
 def test_most_evaluations_are_a_bound() -> None:
@@ -112,7 +144,7 @@ def test_a_stopped_planner_comes_to_the_same_plan(tmp_path: Path) -> None:
         world = World(costs, macs, 1.3)
         state = PlanningState(path, "key")
 
-        def stops(layers: tuple[str, ...], world: World = world, patience: int = patience) -> tuple[float, float]:
+        def stops(layers: tuple[str, ...], world: World = world, patience: int = patience) -> Loss:
             if len(world.measured) == 1:
                 raise KeyboardInterrupt
             return World.evaluate(world, layers)
@@ -133,12 +165,13 @@ def test_a_stopped_planner_comes_to_the_same_plan(tmp_path: Path) -> None:
 def test_a_state_of_something_else_is_not_used(tmp_path: Path) -> None:
     path = tmp_path / "s.json"
     state = PlanningState(path, "one")
-    state.keep_errors("a", [1.0, 2.0])
-    state.keep_drift(("a",), (0.1, 0.2))
+    state.keep_effect("a", Effect(np.array([1.0, 2.0]), np.array([3.0, 4.0])))
+    state.keep_loss(("a",), Loss(0.1, 0.2, 0.3))
     again = PlanningState(path, "one")
-    assert (again.errors, again.drifts) == ({"a": [1.0, 2.0]}, {("a",): (0.1, 0.2)})
+    assert (again.effects["a"].errors.tolist(), again.effects["a"].shifts.tolist()) == ([1.0, 2.0], [3.0, 4.0])
+    assert again.losses == {("a",): Loss(0.1, 0.2, 0.3)}
     other = PlanningState(path, "two")
-    assert (other.errors, other.drifts) == ({}, {})
+    assert (other.effects, other.losses) == ({}, {})
     for text in ("{", "[]", json.dumps({"state_version": 1, "key": "one"})):
         path.write_text(text)
         with pytest.raises(GraphError, match=r"state of the planner cannot be read.*Remove the file"):

@@ -11,15 +11,16 @@ from edgeir.calibrate.eight_bits import placement_of
 from edgeir.calibrate.observe import observe
 from edgeir.calibrate.qdq import INT8, input_tensors
 from edgeir.calibrate.sensitivity import (
+    Effect,
     PlanningSample,
     Sensitivity,
+    Yardstick,
     mean_square,
-    measure_drift_db,
     measure_sensitivity,
 )
 from edgeir.calibrate.switched import SwitchedGraph
 from edgeir.errors import UsageError
-from edgeir.imaging.metrics import psnr_float
+from edgeir.imaging.metrics import brightness_shift_8bit, psnr_float
 
 
 def samples(network: Any, count: int = 3) -> list[PlanningSample]:
@@ -49,25 +50,28 @@ def test_errors_add_up(micro: Any) -> None:
     graph = SwitchedGraph(network.graph(), calibrated(network), INT8, threads=1)
     taken = samples(network)
     found = measure_sensitivity(graph, taken)
-    assert list(found.errors) == list(graph.layers)
+    assert list(found.effects) == list(graph.layers)
     assert found.conditions == ("clean", "noise", "clean")
-    together = measure_drift_db(graph, taken, found.own_errors, graph.layers)
+    yardstick = Yardstick(graph, taken)
+    together = yardstick.measure(graph.layers).drift_db
     expected = found.costs_db(graph.layers)
     assert np.all(expected > 0)
     # Independent errors add; on a few thousand pixels the sum is met within half of itself.
     assert together.mean() == pytest.approx(expected.mean(), rel=0.5)
-    assert measure_drift_db(graph, taken, found.own_errors, ()) == pytest.approx(0, abs=1e-9)
+    nothing = yardstick.measure(())
+    assert nothing.drift_db == pytest.approx(0, abs=1e-9)
+    assert nothing.shifts == pytest.approx(0, abs=1e-4)
 
 
 def test_drift_is_the_loss_of_psnr(micro: Any) -> None:
     network = micro("cea")
     graph = SwitchedGraph(network.graph(), calibrated(network), INT8, threads=1)
     (sample,) = samples(network, 1)
-    found = measure_sensitivity(graph, [sample])
     low, plain = (np.clip(graph.run(sample.batch(), on)[0].transpose(1, 2, 0), 0, 1) for on in (graph.layers, ()))
     wanted = psnr_float(plain, sample.clean) - psnr_float(low, sample.clean)
-    (drift,) = measure_drift_db(graph, [sample], found.own_errors, graph.layers)
-    assert drift == pytest.approx(wanted, abs=1e-6)
+    measured = Yardstick(graph, [sample]).measure(graph.layers)
+    assert measured.drift_db[0] == pytest.approx(wanted, abs=1e-6)
+    assert measured.shifts[0] == pytest.approx(brightness_shift_8bit(low, plain), abs=1e-4)
 
 
 @pytest.mark.parametrize("architecture", ["exda", "cea"])
@@ -76,42 +80,52 @@ def test_a_fault_shows_at_its_layer_and_nowhere_else(architecture: str, micro: A
     network = micro(architecture)
     amax = calibrated(network)
     taken = samples(network, 1)
-    healthy = measure_sensitivity(SwitchedGraph(network.graph(), amax, INT8, threads=1), taken).errors
+    healthy = measure_sensitivity(SwitchedGraph(network.graph(), amax, INT8, threads=1), taken).effects
     rng = np.random.default_rng(0)
     for chosen in rng.choice(sorted(amax), size=min(10, len(amax)), replace=False):
         name = str(chosen)
         graph = SwitchedGraph(network.graph(), amax | {name: 8 * amax[name]}, INT8, threads=1)
         found = measure_sensitivity(graph, taken, known={other: healthy[other] for other in amax if other != name})
-        growth = {layer: float(found.errors[layer].sum() / healthy[layer].sum()) for layer in amax}
+        growth = {layer: float(found.effects[layer].errors.sum() / healthy[layer].errors.sum()) for layer in amax}
         # The weight's own rounding does not grow, so it is less than 64.
         assert max(growth, key=lambda layer: growth[layer]) == name
         assert growth[name] > 4
 
 
+def effect(errors: list[float], shifts: list[float]) -> Effect:
+    return Effect(np.array(errors), np.array(shifts))
+
+
 def test_ranking() -> None:
-    found = Sensitivity(
-        ("a", "b"), np.array([1e-3, 1e-3]), {"x": np.array([1e-6, 3e-6]), "y": np.array([1e-5, 1e-5]), "z": np.zeros(2)}
-    )
+    effects = {
+        "x": effect([1e-6, 3e-6], [0.1, -0.2]),
+        "y": effect([1e-5, 1e-5], [0.05, 0.3]),
+        "z": effect([0.0, 0.0], [0.0, 0.0]),
+    }
+    found = Sensitivity(("a", "b"), np.array([1e-3, 1e-3]), effects)
     ranked = found.ranked()
     assert [name for name, _, _ in ranked] == ["y", "x", "z"]
     assert sum(share for _, _, share in ranked) == pytest.approx(1)
     assert ranked[0][1] == pytest.approx(10 * np.log10(1.01))
     assert found.costs_db(["x", "y"]) == pytest.approx(10 * np.log10(1 + np.array([0.011, 0.013])))
     assert not found.costs_db([]).any()
+    assert found.shift_8bit(["x"]) == pytest.approx(0.2)
+    assert found.shift_8bit(["x", "y"]) == pytest.approx(0.15)  # shifts have signs
+    assert found.shift_8bit([]) == 0
 
 
 def test_what_was_measured_is_not_measured_again(micro: Any) -> None:
     network = micro("cea")
     graph = SwitchedGraph(network.graph(), calibrated(network), INT8, threads=1)
     taken = samples(network, 1)
-    kept: dict[str, list[float]] = {}
-    first = measure_sensitivity(graph, taken, on_layer=lambda name, errors: kept.update({name: list(errors)}))
+    kept: dict[str, Effect] = {}
+    first = measure_sensitivity(graph, taken, on_layer=lambda name, effect: kept.update({name: effect}))
     assert list(kept) == list(graph.layers)
     again: list[str] = []
     half = dict(list(kept.items())[::2])
-    second = measure_sensitivity(graph, taken, known=half, on_layer=lambda name, errors: again.append(name))
+    second = measure_sensitivity(graph, taken, known=half, on_layer=lambda name, effect: again.append(name))
     assert again == [name for name in graph.layers if name not in half]
-    assert all(np.array_equal(first.errors[name], second.errors[name]) for name in graph.layers)
+    assert all(np.array_equal(first.effects[name].errors, second.effects[name].errors) for name in graph.layers)
     with pytest.raises(UsageError, match="no picture to measure sensitivity on"):
         measure_sensitivity(graph, [])
 

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from edgeir.bundle import Bundle
-from edgeir.calibrate.planner import Evaluation, PlannedLayers
+from edgeir.calibrate.planner import Evaluation, Loss, PlannedLayers
 from edgeir.calibrate.ranges import read_ranges
-from edgeir.calibrate.sensitivity import Sensitivity
+from edgeir.calibrate.sensitivity import Effect, Sensitivity
 from edgeir.precision import read_plan
 
 
@@ -163,8 +163,8 @@ def test_a_budget_chooses_layers_and_a_stopped_plan_goes_on(
     alone = planning.measure_sensitivity
 
     def stopped(*arguments: Any, on_layer: Any, **options: Any) -> Any:
-        def once(name: str, errors: Any) -> None:
-            on_layer(name, errors)
+        def once(name: str, effect: Any) -> None:
+            on_layer(name, effect)
             raise KeyboardInterrupt
 
         return alone(*arguments, on_layer=once, **options)
@@ -193,10 +193,12 @@ def test_a_budget_chooses_layers_and_a_stopped_plan_goes_on(
     limits = {check["name"]: check["limit"] for check in report["checks"]}
     assert limits["mean drift"] == budget
 
-    nothing = PlannedLayers((), Evaluation(0, 0.0, 0.0, True), ())
+    nothing = PlannedLayers((), Evaluation(0, Loss(0.0, 0.0, 0.0), True), ())
     monkeypatch.setattr(planning, "plan_within", lambda *_, **__: nothing)
     monkeypatch.setattr(
-        planning, "measure_sensitivity", lambda *_, **__: Sensitivity(("a",), np.ones(1), {"x": np.ones(1)})
+        planning,
+        "measure_sensitivity",
+        lambda *_, **__: Sensitivity(("a",), np.ones(1), {"x": Effect(np.ones(1), np.zeros(1))}),
     )
     cli(*arguments, *asked).sentence(1, "not one layer fits the budget", "3 dB for the cheapest, 'x'", "--drift-budget")
     assert read_plan(tmp_path / "cea-custom-int8-32x32.edgeir" / "plan.yaml") == plan  # the old bundle is still there

@@ -247,6 +247,16 @@ def test_the_digest_leaves_out_what_decides_no_weight(changes: dict[str, Any]) -
     assert recipe(**changes).digest() == recipe().digest()
 
 
+def test_an_option_that_came_later_changes_no_digest_until_it_is_used() -> None:
+    section = {"layout": "folder", "root": "a"}
+    said = {**section, "sharpest": 1.0, "grey": 0.0}
+    watched = {"every_steps": 5, "conditions": ["clean"], "crop_px": 32}
+    plain = recipe(data=[section], validation={**watched, "data": [section]}).digest()
+    assert recipe(data=[said], validation={**watched, "data": [said]}).digest() == plain
+    for used in ({"sharpest": 0.5}, {"grey": 0.5}):
+        assert recipe(data=[{**section, **used}], validation={**watched, "data": [section]}).digest() != plain
+
+
 def test_the_digest_takes_in_the_order_of_the_degradations() -> None:
     parts = {name: {"steps": [{"kind": "jpeg", "quality": 20}]} for name in ("one", "two")}
     turned = dict(reversed(parts.items()))

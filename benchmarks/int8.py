@@ -1,0 +1,242 @@
+"""INT8 against what else there is: drift, low-precision work and CPU time of one network, by whom it was quantised.
+
+    python -m benchmarks.int8 PHOTOGRAPHS --model cea-tiny --out benchmarks/results/int8-cpu.json
+
+| graph | what it is |
+|---|---|
+| fp32 | rewritten by edgeir: what all times are divided by |
+| edgeir, planned | ``edgeir export --int8 --drift-budget``: layers chosen under the budget; FP16 around them |
+| edgeir, all placed | ``edgeir export --int8``: every layer that `edgeir.quantization_placement` allows |
+| every layer | all convolutions and matrix products with weights, first and last included |
+| ort, defaults | ``onnxruntime.quantization.quantize_static`` as it comes |
+| ort, TensorRT style | the same, symmetric, per channel, QDQ, no quantised bias, Conv and MatMul only |
+| fp16, ort | ``onnxruntime.transformers.float16.convert_float_to_float16``, inputs and outputs kept |
+
+All are calibrated on the same crops of PHOTOGRAPHS, percentile ranges for edgeir's, min-max as it comes for ONNX
+Runtime's, and judged by the measuring pictures under every degradation: drift against the FP32 graph, every FP16 result
+rounded, Q/DQ computed as written. Time is ONNX Runtime's with its own kernels, medians of rounds in turn in one run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.inliner
+import onnx_ir as ir
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+from onnxruntime.transformers.float16 import convert_float_to_float16
+
+from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
+from edgeir.calibrate.fp16 import plan_fp16
+from edgeir.calibrate.layers import graph_layers
+from edgeir.calibrate.planner import Loss
+from edgeir.calibrate.qdq import INT8
+from edgeir.calibrate.rounded import rounded
+from edgeir.calibrate.typed import apply_plan
+from edgeir.cli.calibrating import Calibration, CalibrationRequest, calibrate, choose_pictures
+from edgeir.cli.console import Console
+from edgeir.cli.measuring import measuring_crop
+from edgeir.cli.planning import plan_eight_bit_layers, twin_size
+from edgeir.compare.drift import by_condition, degraded_samples, measure_drift
+from edgeir.export.graph import TraceShape
+from edgeir.export.rewrites.apply import rewrite
+from edgeir.export.rewrites.cost import macs_of
+from edgeir.export.trace import trace
+from edgeir.imaging.conditions import VALIDATION_CONDITIONS
+from edgeir.imaging.measuring import measuring_pictures
+from edgeir.models.loading import load_named
+from edgeir.precision import LayerPlan, Precision, PrecisionPlan
+from edgeir.provenance import collect
+from edgeir.runtime.ort_session import OrtSession
+from edgeir.runtime.restore import GraphInput
+from edgeir.runtime.timing import time_together
+from edgeir.spec import INPUT_NAME
+
+Graphs = dict[str, bytes]
+
+
+class Crops(CalibrationDataReader):
+    """The calibration's crops as ONNX Runtime asks for them."""
+
+    def __init__(self, calibration: Calibration) -> None:
+        self._batches: Iterator[np.ndarray] = calibration.pictures.batches()
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next input, or ``None``."""
+        batch = next(self._batches, None)
+        return None if batch is None else {INPUT_NAME: batch}
+
+
+def serialized(model: ir.Model) -> bytes:
+    """Functions inlined: ONNX Runtime's quantizer does not look into them."""
+    data: bytes = onnx.inliner.inline_local_functions(ir.to_proto(model)).SerializeToString()
+    return data
+
+
+def edgeirs(model: ir.Model, placed: list[str], planned: tuple[str, ...], calibration: Calibration) -> Graphs:
+    """The graphs that edgeir writes."""
+    placement = placement_of(model.graph)
+    base = plan_fp16(model)
+    everything = [entry.layer.name for entry in graph_layers(model.graph) if entry.weight_index is not None]
+    left = {name: "not chosen" for name in placed if name not in planned}
+    plans = {
+        "edgeir, planned": plan_eight_bits(model.graph, base, placement, Precision.INT8, left=left),
+        "edgeir, all placed": plan_eight_bits(model.graph, base, placement, Precision.INT8),
+        "every layer": PrecisionPlan(
+            Precision.FP16,
+            (
+                *(layer for layer in base.layers if layer.layer not in everything),
+                *(LayerPlan(name, Precision.INT8, "every layer") for name in everything),
+            ),
+        ),
+    }
+    graphs = {}
+    for name, plan in plans.items():
+        copy = ir.from_proto(ir.to_proto(model))
+        apply_plan(copy, plan, calibration.amax())
+        graphs[name] = serialized(copy)
+    return graphs
+
+
+def others(model: ir.Model, calibration: Calibration, folder: Path) -> Graphs:
+    """What ONNX Runtime's own tools make of the same graph."""
+    source = folder / "source.onnx"
+    source.write_bytes(serialized(model))
+    quantised = {
+        "ort, defaults": {},
+        "ort, TensorRT style": {
+            "quant_format": QuantFormat.QDQ,
+            "activation_type": QuantType.QInt8,
+            "weight_type": QuantType.QInt8,
+            "per_channel": True,
+            "op_types_to_quantize": ["Conv", "MatMul", "Gemm"],
+            "extra_options": {
+                "ActivationSymmetric": True,
+                "WeightSymmetric": True,
+                "QuantizeBias": False,
+                "DedicatedQDQPair": False,
+                "OpTypesToExcludeOutputQuantization": ["Conv", "MatMul", "Gemm"],
+                "QDQOpTypePerChannelSupportToAxis": {"Conv": 0, "MatMul": 1},
+            },
+        },
+    }
+    graphs = {}
+    for name, options in quantised.items():
+        path = folder / "quantised.onnx"
+        quantize_static(str(source), str(path), Crops(calibration), **options)
+        graphs[name] = path.read_bytes()
+    half = convert_float_to_float16(onnx.load_model_from_string(source.read_bytes()), keep_io_types=True)
+    graphs["fp16, ort"] = half.SerializeToString()
+    return graphs
+
+
+def low_share(model: bytes) -> float:
+    """Share of multiply-accumulates whose operands both come from a DequantizeLinear, bodies of functions included."""
+    proto = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model), data_prop=True)
+    low = total = 0
+    for node in ir.from_proto(proto).graph:
+        work = macs_of(node)
+        total += work
+        sources = [value.producer() for value in node.inputs[:2] if value is not None]
+        if all(source is not None and source.op_type == "DequantizeLinear" for source in sources):
+            low += work
+    return low / total
+
+
+def drift(graph: bytes, reference: OrtSession, names: list[str], side: int) -> dict[str, float | int]:
+    """Of one graph over all degradations."""
+    session = OrtSession(rounded(graph), arena=False, integer_kernels=False)
+    samples = degraded_samples([(name, measuring_crop(name, side, side)) for name in names], VALIDATION_CONDITIONS)
+    rows = measure_drift(samples, reference.run, session.run)
+    return {
+        "mean_drift_db": round(sum(row.drift_db for row in rows) / len(rows), 5),
+        "worst_degradation_db": round(max(row.mean_drift_db for row in by_condition(rows)), 5),
+        "worst_picture_db": round(max(row.drift_db for row in rows), 5),
+        "least_fidelity_db": round(min(row.fidelity_db for row in rows), 2),
+        "brightness_shift_8bit": round(max((row.brightness_shift_8bit for row in rows), key=abs), 4),
+        "nonfinite": sum(row.nonfinite for row in rows),
+    }
+
+
+def main() -> None:
+    """Build, measure, print a table, write the JSON."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("photographs", type=Path, help="clean pictures to calibrate on")
+    parser.add_argument("--model", default="cea-tiny")
+    parser.add_argument("--size", type=int, default=256)
+    parser.add_argument("--budget", type=float, default=0.05, help="dB, mean")
+    parser.add_argument("--pictures", type=int, default=4, help="measuring pictures, from the first")
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    started = time.perf_counter()
+    loaded = load_named(arguments.model)
+    size, rule = (arguments.size, arguments.size), loaded.spec.size
+    graph = GraphInput(1, size, size, size, rule, loaded.spec.scale)
+    console = Console(stages=1)
+    model = trace(loaded, TraceShape(1, *size))
+    placed = list(placement_of(model.graph).quantized)
+    rewrite(model)
+    twin = trace(loaded, TraceShape(1, *twin_size(graph, rule)))
+    rewrite(twin)
+    pictures = choose_pictures(CalibrationRequest(arguments.photographs), graph)
+    calibration = calibrate(model, pictures, graph, method="percentile", console=console)
+    budget = Loss(arguments.budget, worst_db=0.5, shift_8bit=0.25)
+    with tempfile.TemporaryDirectory() as folder:
+        planning = plan_eight_bit_layers(
+            model, twin, placed, calibration, budget, INT8, graph,
+            state_path=Path(folder) / "state.json", identity={}, console=console,
+        )  # fmt: skip
+        graphs = {
+            "fp32": serialized(model),
+            **edgeirs(model, placed, planning.planned.chosen, calibration),
+            **others(model, calibration, Path(folder)),
+        }
+    names = [picture.name for picture in measuring_pictures(arguments.pictures)]
+    batch = np.ascontiguousarray(measuring_crop("astronaut", *size).transpose(2, 0, 1)[None])
+    sessions = {name: OrtSession(data, threads=arguments.threads) for name, data in graphs.items()}
+    timings = time_together(
+        {name: partial(session.run, batch) for name, session in sessions.items()}, rounds=arguments.rounds
+    )
+    del sessions
+    reference = OrtSession(graphs["fp32"], arena=False)
+    rows = []
+    print("| graph | mean drift dB | worst degradation | worst picture | low-precision MACs | time / FP32 |")
+    print("|---|---:|---:|---:|---:|---:|")
+    for name, data in graphs.items():
+        ratio = timings[name].percentile_ms(50) / timings["fp32"].percentile_ms(50)
+        found = drift(data, reference, names, arguments.size)
+        row = {"graph": name, **found, "low_macs": round(low_share(data), 4), "time_ratio": round(ratio, 3)}
+        rows.append(row)
+        print(
+            f"| {name} | {found['mean_drift_db']:.4f} | {found['worst_degradation_db']:.4f} | "
+            f"{found['worst_picture_db']:.4f} | {row['low_macs']:.0%} | {ratio:.2f} |",
+            flush=True,
+        )
+    result = {
+        "model": arguments.model,
+        "weights_sha256": loaded.spec.weights.sha256 if loaded.spec.weights else None,
+        "size": arguments.size,
+        "budget_db": arguments.budget,
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "pictures": names,
+        "evaluations": len(planning.planned.evaluations),
+        "rows": rows,
+        "provenance": collect(seconds=time.perf_counter() - started).to_dict(),
+    }
+    if arguments.out is not None:
+        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
