@@ -12,6 +12,8 @@ import pytest
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.typed import apply_plan
 from edgeir.errors import GraphError, UsageError
+from edgeir.export.engines.builder import build_engine, can_build
+from edgeir.export.engines.target import EngineTarget
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.lint import lint
 from edgeir.export.lowering import lowered
@@ -72,6 +74,16 @@ def test_the_prepared_file_means_the_same(name: str, graph: str, graphs: dict[st
     # Gelu by Erf rounds otherwise than ONNX Runtime's own: 1e-7 in FP32, single steps of FP16 in FP16.
     least_db = 120 if graph.endswith("fp32") else 65
     assert fidelity_db(run(prepared), run(model)) >= least_db
+
+
+@pytest.mark.skipif(not can_build("rtx"), reason="tensorrt_rtx is not installed: no engine can be built here")
+@pytest.mark.parametrize("graph", ["exda-tiny-fp16", "cea-tiny-fp16", "kgt-tiny-fp16"])
+def test_the_file_for_tensorrt_rtx_builds(graph: str, graphs: dict[str, Path], tmp_path: Path) -> None:
+    """The one runtime of the table whose parser and builder are at hand, on the file that is prepared for it."""
+    path = tmp_path / "prepared.onnx"
+    save_graph(prepare(ir.load(graphs[graph]), runtime_named("tensorrt-rtx-1.7")), path)
+    built = build_engine(EngineTarget("rtx", ("sm89",)), path, tmp_path / "engine.plan")
+    assert built.bytes == (tmp_path / "engine.plan").stat().st_size > 100_000
 
 
 @pytest.mark.parametrize("name", NAMES)
