@@ -288,3 +288,11 @@ def test_betas_are_shares(betas: list[float]) -> None:
 def test_the_digest_takes_in_the_rest(changes: dict[str, Any]) -> None:
     assert recipe(**changes).digest() != recipe().digest()
     assert len(recipe(**changes).digest()) == 64
+
+
+@pytest.mark.parametrize("name", [name for name in published() if name.startswith("synthetic-")])
+def test_the_patches_of_the_synthetic_recipes_fit_their_tiles(name: str) -> None:
+    """The photographs come as tiles of 320 pixels; a source whose shrunk tiles are smaller than a patch has none."""
+    found = read_recipe(find_recipe(name))
+    largest = max(stage.patch_px for stage in found.stages)
+    assert all(320 // section.shrink >= largest for section in found.data)
