@@ -95,18 +95,35 @@ def plan_fp16(model: ir.Model) -> PrecisionPlan:
 def _keep_tokens(node: ir.Node, reasons: dict[str, str]) -> None:
     """Keep the residual stream in FP32 from the input picture to a key graph: its sums and convolutions.
 
-    The layers that add to the stream stay FP16. For kgt-tiny on a real picture this takes the smallest overlap of a key
-    graph with FP32's, ties counted, from 0.9796 (only the choice itself in FP32) to 0.9872; the gate is 0.98.
+    The layers that add to the stream stay FP16, but for the product in front of a norm that adds to it: the norm makes
+    rounding as large as its row is small. For the trained kgt-tiny on a real picture the smallest overlap of a key
+    graph with FP32's, ties counted, is 0.9758 with the stream alone and 0.9847 with the products; the gate is 0.98.
     """
     for value in node.inputs:
         producer = value.producer() if value is not None else None
-        if producer is None or _name(producer) in reasons:
+        if producer is None:
             continue
-        if producer.op_type in ("Add", "Conv"):
+        if producer.op_type in NORMALISED:
+            _keep_product(producer, reasons)
+        elif _name(producer) in reasons:
+            continue
+        elif producer.op_type in ("Add", "Conv"):
             reasons[_name(producer)] = "residual stream that neighbours are chosen by"
             _keep_tokens(producer, reasons)
         elif producer.op_type in MOVEMENT:
             _keep_tokens(producer, reasons)
+
+
+def _keep_product(norm: ir.Node, reasons: dict[str, str]) -> None:
+    """Keep the product that ``norm`` reads, and its bias, in FP32."""
+    producer = norm.inputs[0].producer() if norm.inputs[0] is not None else None
+    while producer is not None and _name(producer) not in reasons:
+        if producer.op_type not in MOVEMENT:
+            reasons[_name(producer)] = "read by a norm that adds to the stream that neighbours are chosen by"
+        if producer.op_type in ("MatMul", "Gemm", "Conv"):
+            return
+        sources = [value.producer() for value in producer.inputs if value is not None]
+        producer = next((source for source in sources if source is not None), None)
 
 
 def _name(node: ir.Node) -> str:
