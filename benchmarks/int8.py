@@ -186,7 +186,7 @@ def main() -> None:
     model = trace(loaded, TraceShape(1, *size))
     placed = list(placement_of(model.graph).quantized)
     rewrite(model)
-    twin = trace(loaded, TraceShape(1, *twin_size(graph, rule)))
+    twin = trace(loaded, TraceShape(1, *twin_size(graph)))
     rewrite(twin)
     pictures = choose_pictures(CalibrationRequest(arguments.photographs), graph)
     calibration = calibrate(model, pictures, graph, method="percentile", console=console)

@@ -22,6 +22,7 @@ import torch
 
 from edgeir.imaging.colour import Pixels
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS, condition_named, degrade
+from edgeir.imaging.layout import nchw_from_hwc
 from edgeir.imaging.measuring import MEASURING_SET_SHA256, load_measuring, measuring_pictures
 from edgeir.imaging.metrics import psnr_float
 from edgeir.models.checkpoint import load_checkpoint
@@ -44,7 +45,7 @@ def network(name: str, checkpoint: Path | None) -> tuple[Restore, str]:
 
     @torch.inference_mode()
     def restore(picture: Pixels) -> Pixels:
-        batch = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
+        batch = torch.from_numpy(nchw_from_hwc(picture))
         restored: Pixels = loaded.module(batch)[0].numpy().transpose(1, 2, 0)
         return restored
 
@@ -63,7 +64,7 @@ def ffdnet() -> Callable[[Pixels, float], Pixels] | None:
 
     @torch.inference_mode()
     def restore(picture: Pixels, sigma: float) -> Pixels:
-        batch = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
+        batch = torch.from_numpy(nchw_from_hwc(picture))
         restored: Pixels = module(batch, torch.tensor([sigma])).numpy()[0].transpose(1, 2, 0)
         return restored
 

@@ -48,8 +48,7 @@ def observe(
         CheckFailed: an activation is NaN or infinite.
     """
     observers = {name: make_observer(method) for name in dict.fromkeys(tensors)}
-    values = {value.name or "": value for value in model.graph.inputs}
-    values |= {value.name or "": value for node in model.graph for value in node.outputs}
+    values = _values(model.graph)
     for name in observers:
         if name not in values:
             raise GraphError(f"the graph has no tensor '{name}'", where="calibration", fix=nearest(name, values))
@@ -71,9 +70,14 @@ def observe(
 
 def passes(model: ir.Model, tensors: Sequence[str], most_memory: int = MOST_MEMORY) -> int:
     """How often `observe` would look at every picture."""
-    values = {value.name or "": value for node in model.graph for value in node.outputs}
-    values |= {value.name or "": value for value in model.graph.inputs}
+    values = _values(model.graph)
     return len(_groups({name: values[name] for name in dict.fromkeys(tensors) if name in values}, most_memory))
+
+
+def _values(graph: ir.Graph) -> dict[str, ir.Value]:
+    """Inputs and results of nodes, by name."""
+    made = (value for node in graph for value in node.outputs)
+    return {value.name or "": value for value in (*graph.inputs, *made)}
 
 
 def _groups(values: Mapping[str, ir.Value], most_memory: int) -> list[list[str]]:

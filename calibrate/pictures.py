@@ -16,6 +16,7 @@ import numpy as np
 from edgeir.errors import PictureError, UsageError
 from edgeir.imaging.colour import Pixels, luma
 from edgeir.imaging.conditions import Condition, degrade
+from edgeir.imaging.layout import nchw_from_hwc
 from edgeir.imaging.listing import list_pictures
 from edgeir.imaging.measuring import MEASURING_PICTURES
 from edgeir.imaging.padding import pad_to_at_least
@@ -79,7 +80,7 @@ class CalibrationSet:
     def batches(self) -> Iterator[Pixels]:
         """Degraded crops as ``(1, 3, height, width) float32``."""
         for degraded, _ in self.pairs():
-            yield np.ascontiguousarray(degraded.transpose(2, 0, 1)[None], np.float32)
+            yield nchw_from_hwc(degraded)
 
 
 def calibration_set(

@@ -17,25 +17,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeir.calibrate.switched import SwitchedGraph
+from edgeir.compare.drift import Sample
 from edgeir.errors import UsageError
+from edgeir.imaging.layout import nchw_from_hwc
+from edgeir.imaging.look import as_shown
+from edgeir.imaging.metrics import brightness_shift_8bit
 
 Picture = NDArray[np.float32]
 
 # A network that returns a picture to the last bit has no error to compare with: 80 dB is more than any display shows.
 _LEAST_OWN_ERROR = 1e-8
-
-
-@dataclass(frozen=True, slots=True)
-class PlanningSample:
-    """One picture to measure on: ``(H, W, 3) float32`` as the network reads it, and ``(s*H, s*W, 3)`` the truth."""
-
-    condition: str
-    degraded: Picture
-    clean: Picture
-
-    def batch(self) -> Picture:
-        """``(1, 3, H, W)``."""
-        return np.ascontiguousarray(self.degraded.transpose(2, 0, 1)[None], np.float32)
 
 
 @dataclass(frozen=True)
@@ -92,7 +83,7 @@ class Sensitivity:
 
 def measure_sensitivity(
     graph: SwitchedGraph,
-    samples: Sequence[PlanningSample],
+    samples: Sequence[Sample],
     *,
     known: Mapping[str, Effect] | None = None,
     on_layer: Callable[[str, Effect], None] = lambda name, effect: None,
@@ -143,7 +134,7 @@ class Yardstick:
         samples: at least one.
     """
 
-    def __init__(self, graph: SwitchedGraph, samples: Sequence[PlanningSample]) -> None:
+    def __init__(self, graph: SwitchedGraph, samples: Sequence[Sample]) -> None:
         self._graph = graph
         self._samples = samples
         self._plain = [graph.run(sample.batch()) for sample in samples]
@@ -157,15 +148,10 @@ class Yardstick:
         return MeasuredSet(drift, np.asarray(shifts))
 
 
-def own_errors(outputs: Sequence[Picture], samples: Sequence[PlanningSample]) -> NDArray[np.float64]:
+def own_errors(outputs: Sequence[Picture], samples: Sequence[Sample]) -> NDArray[np.float64]:
     """Mean square error against the truth, per sample."""
-    found = [mean_square(output, truth(sample)) for output, sample in zip(outputs, samples, strict=True)]
+    found = [mean_square(output, nchw_from_hwc(sample.clean)) for output, sample in zip(outputs, samples, strict=True)]
     return np.maximum(np.asarray(found, np.float64), _LEAST_OWN_ERROR)
-
-
-def truth(sample: PlanningSample) -> Picture:
-    """The clean picture as a batch of one."""
-    return np.ascontiguousarray(sample.clean.transpose(2, 0, 1)[None], np.float32)
 
 
 def mean_square(one: Picture, other: Picture) -> float:
@@ -175,6 +161,4 @@ def mean_square(one: Picture, other: Picture) -> float:
 
 
 def _shift_8bit(one: Picture, other: Picture) -> float:
-    """Of the mean, both clipped to [0, 1], in steps of an 8-bit picture; where ``one`` is not finite it is black."""
-    shown = np.clip(np.nan_to_num(one.astype(np.float64), nan=0.0, posinf=1.0, neginf=0.0), 0, 1)
-    return 255 * float(np.mean(shown - np.clip(other.astype(np.float64), 0, 1)))
+    return brightness_shift_8bit(as_shown(one), as_shown(other))

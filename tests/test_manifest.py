@@ -62,7 +62,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
         (lambda d: d["input"].update(size=3), r"unknown key 'input\.size'\. Known: dtype, name, shape, value_range\."),
         (lambda d: d.pop("batch"), r"the key 'batch' is missing"),
         (lambda d: d["artifacts"][0].pop("bytes"), r"the key 'artifacts\.0\.bytes' is missing"),
-        (lambda d: d.update(precision="fp8"), r"the key 'precision' is wrong \(got 'fp8'"),
+        (lambda d: d.update(precision="fp4"), r"the key 'precision' is wrong \(got 'fp4'"),
         (lambda d: d.update(batch=0), r"the key 'batch' is wrong \(got 0: Input should be greater"),
         (lambda d: d.update(batch="1"), r"the key 'batch' is wrong"),
         (lambda d: d["artifacts"][0].update(sha256="A" * 64), r"the key 'artifacts\.0\.sha256' is wrong"),

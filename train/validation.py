@@ -11,6 +11,7 @@ from torch import nn
 
 from edgeir.imaging.colour import Pixels
 from edgeir.imaging.conditions import condition_named, degrade
+from edgeir.imaging.layout import middle_of, nchw_from_hwc
 from edgeir.imaging.metrics import psnr_float
 from edgeir.train.layouts import Example
 from edgeir.train.pictures import decode
@@ -71,7 +72,7 @@ class HeldOut:
         training = network.training
         network.eval()
         for pair in self._pairs:
-            batch = torch.from_numpy(np.ascontiguousarray(pair.degraded.transpose(2, 0, 1)[None])).to(self.device)
+            batch = torch.from_numpy(nchw_from_hwc(pair.degraded)).to(self.device)
             output = network(batch).float().cpu().numpy()[0].transpose(1, 2, 0)
             if pair.condition not in found and output.shape == pair.degraded.shape:
                 self.shown[pair.condition] = np.concatenate([pair.degraded, output, pair.clean], axis=1)
@@ -81,7 +82,5 @@ class HeldOut:
 
 
 def _middle(values: np.ndarray[tuple[int, ...], np.dtype[np.uint8 | np.uint16]], side: int) -> Pixels:
-    height, width = values.shape[:2]
-    top, left = (height - side) // 2, (width - side) // 2
-    crop = values[top : top + side, left : left + side]
+    crop = middle_of(values, side, side)
     return crop.astype(np.float32) / np.float32(np.iinfo(crop.dtype).max)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,9 +12,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeir.bundle import BundleWriter
-from edgeir.calibrate.layers import graph_layers
 from edgeir.calibrate.observe import observe, passes
 from edgeir.calibrate.pictures import CalibrationSet, calibration_set
+from edgeir.calibrate.qdq import input_tensors
 from edgeir.calibrate.ranges import Ranges, ranges_to_json
 from edgeir.cli.console import Console
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS, condition_named
@@ -80,11 +80,7 @@ def calibrate(
         graph: the batches it takes.
         method: key of `edgeir.calibrate.observers.OBSERVERS`.
     """
-    tensors = [
-        str(entry.node.inputs[0].name)
-        for entry in graph_layers(model.graph)
-        if entry.weight_index is not None and entry.node.inputs[0] is not None
-    ]
+    tensors = list(input_tensors(model.graph).values())
 
     def batches() -> Iterator[NDArray[np.float32]]:
         for batch in pictures.batches():
@@ -124,10 +120,10 @@ def _record(pictures: CalibrationSet) -> dict[str, object]:
     }
 
 
-def luminance_bands(pictures: CalibrationSet, conditions: Sequence[str]) -> list[tuple[str, int, float, float]]:
+def luminance_bands(pictures: CalibrationSet) -> list[tuple[str, int, float, float]]:
     """Per degradation: how many crops, and the darkest and brightest mean luma among them."""
     rows = []
-    for name in conditions:
+    for name in (condition.name for condition in pictures.conditions):
         seen = [sample.luminance for sample in pictures.samples if sample.condition == name]
         rows.append((name, len(seen), min(seen), max(seen)))
     return rows

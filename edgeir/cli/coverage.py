@@ -22,8 +22,7 @@ def _seen(calibration: Calibration) -> Table:
         title="Calibration: what was seen",
         columns=("degradation", "crops", "darkest mean luma", "brightest"),
         rows=tuple(
-            (name, count, round(low, 3), round(high, 3))
-            for name, count, low, high in luminance_bands(pictures, [one.name for one in pictures.conditions])
+            (name, count, round(low, 3), round(high, 3)) for name, count, low, high in luminance_bands(pictures)
         ),
         note=f"Crops of {pictures.height}x{pictures.width} pixels of {used} pictures, before they were degraded; "
         "calibration.json names them by the hash of their content.",

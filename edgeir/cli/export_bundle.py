@@ -316,7 +316,7 @@ def _plan(model: ir.Model, precision: Precision, placement: Placement, planning:
 
 def _twin(loaded: LoadedModel, graph: GraphInput, request: ExportRequest) -> ir.Model:
     """The network at the planner's own size, rewritten as the one that is exported."""
-    twin = trace(loaded, TraceShape(1, *twin_size(graph, loaded.spec.size)))
+    twin = trace(loaded, TraceShape(1, *twin_size(graph)))
     rewrite(twin, without=request.without, also=request.also)
     return twin
 

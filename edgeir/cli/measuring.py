@@ -17,6 +17,7 @@ from edgeir.compare.drift import PictureDrift, degraded_samples, measure_drift
 from edgeir.compare.parity import Parity, Run, compare_outputs
 from edgeir.export.graph import expose_key_graphs
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS
+from edgeir.imaging.layout import middle_of, nchw_from_hwc
 from edgeir.imaging.look import difference_sheet
 from edgeir.imaging.measuring import load_measuring, measuring_pictures
 from edgeir.imaging.padding import pad_to_at_least
@@ -79,7 +80,7 @@ def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphIn
 
 
 def _batch_of(picture: Pixels, batch: int) -> Pixels:
-    return np.repeat(picture.transpose(2, 0, 1)[None], batch, axis=0)
+    return np.repeat(nchw_from_hwc(picture), batch, axis=0)
 
 
 def rounding_session(path: Path) -> OrtSession:
@@ -94,10 +95,7 @@ def time_forms(forms: Sequence[bytes], graph: GraphInput) -> list[float]:
     """
     if graph.optimum[0] * graph.optimum[1] > _LARGEST_PARITY_PX:
         return []
-    batch = _batch_of(measuring_crop(PARITY_PICTURE, *graph.optimum), graph.batch)
-    sessions = {str(index): OrtSession(form, arena=False) for index, form in enumerate(forms)}
-    runners = {name: partial(session.run, batch) for name, session in sessions.items()}
-    return [timing.percentile_ms(50) for timing in time_together(runners, rounds=_FORM_ROUNDS).values()]
+    return _medians_ms([OrtSession(form, arena=False) for form in forms], graph, _FORM_ROUNDS)
 
 
 def time_ratio(model: Path, plain: bytes, graph: GraphInput, *, integer_kernels: bool) -> float | None:
@@ -107,14 +105,16 @@ def time_ratio(model: Path, plain: bytes, graph: GraphInput, *, integer_kernels:
     """
     if graph.optimum[0] * graph.optimum[1] > _LARGEST_PARITY_PX:
         return None
+    sessions = [OrtSession(model, arena=False, integer_kernels=integer_kernels), OrtSession(plain, arena=False)]
+    of_model, of_plain = _medians_ms(sessions, graph, _RATIO_ROUNDS)
+    return of_model / of_plain
+
+
+def _medians_ms(sessions: Sequence[Session], graph: GraphInput, rounds: int) -> list[float]:
+    """Milliseconds per batch at the optimum, of rounds in turn."""
     batch = _batch_of(measuring_crop(PARITY_PICTURE, *graph.optimum), graph.batch)
-    sessions = {
-        "model": OrtSession(model, arena=False, integer_kernels=integer_kernels),
-        "plain": OrtSession(plain, arena=False),
-    }
-    runners = {name: partial(session.run, batch) for name, session in sessions.items()}
-    timings = time_together(runners, rounds=_RATIO_ROUNDS)
-    return timings["model"].percentile_ms(50) / timings["plain"].percentile_ms(50)
+    runners = {str(index): partial(session.run, batch) for index, session in enumerate(sessions)}
+    return [timing.percentile_ms(50) for timing in time_together(runners, rounds=rounds).values()]
 
 
 def parity_sizes(graph: GraphInput) -> list[tuple[int, int]]:
@@ -175,7 +175,7 @@ def worst_picture(
     clean = dict(own)[row.picture] if own is not None else _measuring_picture(row.picture, graph)[1]
     conditions = [one for one in VALIDATION_CONDITIONS if one.name == row.condition]
     (sample,) = degraded_samples([(row.picture, clean)], conditions, scale=graph.scale)
-    batch = np.ascontiguousarray(sample.degraded.transpose(2, 0, 1)[None], np.float32)
+    batch = sample.batch()
     outputs = [_one(session, graph)(batch)[0].transpose(1, 2, 0) for session in (typed, reference)]
     sheet, gain = difference_sheet(*outputs)
     caption = (
@@ -205,5 +205,4 @@ def measuring_crop(name: str, height: int, width: int) -> Pixels:
 def fit_crop(pixels: Pixels, height: int, width: int) -> Pixels:
     """``(height, width, 3)`` from the middle of the user's picture, mirrored outwards where it is too small."""
     padded = pad_to_at_least(pixels, height, width)
-    top, left = (padded.shape[0] - height) // 2, (padded.shape[1] - width) // 2
-    return np.ascontiguousarray(padded[top : top + height, left : left + width])
+    return middle_of(padded, height, width)

@@ -10,10 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import onnx_ir as ir
 
 from edgeir.calibrate.layers import graph_layers
@@ -29,7 +28,6 @@ from edgeir.calibrate.planner import (
 from edgeir.calibrate.qdq import LowPrecision, input_tensors
 from edgeir.calibrate.sensitivity import (
     Effect,
-    PlanningSample,
     Sensitivity,
     Yardstick,
     measure_sensitivity,
@@ -37,10 +35,11 @@ from edgeir.calibrate.sensitivity import (
 from edgeir.calibrate.switched import SwitchedGraph
 from edgeir.cli.calibrating import Calibration
 from edgeir.cli.console import Console
+from edgeir.compare.drift import Sample
 from edgeir.errors import CheckFailed
 from edgeir.export.rewrites.cost import macs_of
+from edgeir.imaging.layout import middle_of
 from edgeir.runtime.restore import GraphInput
-from edgeir.spec import SizeRule
 
 TWIN_PX = 96
 SENSITIVITY_SAMPLES = 6
@@ -72,9 +71,9 @@ class Planning:
         return {name: self.sensitivity.cost_db(name) for name in self.sensitivity.effects}
 
 
-def twin_size(graph: GraphInput, rule: SizeRule) -> tuple[int, int]:
+def twin_size(graph: GraphInput) -> tuple[int, int]:
     """Height and width of the twin, pixels: never larger than the graph itself."""
-    height, width = (rule.near(min(side, TWIN_PX)) for side in graph.optimum)
+    height, width = (graph.rule.near(min(side, TWIN_PX)) for side in graph.optimum)
     return height, width
 
 
@@ -109,10 +108,10 @@ def plan_eight_bit_layers(
     amax = {name: ranges[tensors[name]] for name in candidates}
     entries = {entry.layer.name: entry.node for entry in graph_layers(model.graph)}
     macs = {name: macs_of(entries[name]) for name in candidates}
-    small = twin_size(graph, graph.rule)
+    small = twin_size(graph)
+    full_size = _full_samples(calibration)
     samples = [
-        PlanningSample(one.condition, _middle(one.degraded, small), _middle(one.clean, small))
-        for one in _full_samples(calibration)
+        replace(one, degraded=middle_of(one.degraded, *small), clean=middle_of(one.clean, *small)) for one in full_size
     ]
     state = PlanningState(state_path, _key(identity, amax, calibration, kind))
     switched = SwitchedGraph(twin, amax, kind)
@@ -127,7 +126,7 @@ def plan_eight_bit_layers(
         few = samples[:: max(len(samples) // SENSITIVITY_SAMPLES, 1)]
         sensitivity = measure_sensitivity(switched, few, known=state.effects, on_layer=measured)
     on_twin = _evaluation(switched, samples)
-    at_full_size = _evaluation(SwitchedGraph(model, amax, kind), _full_samples(calibration))
+    at_full_size = _evaluation(SwitchedGraph(model, amax, kind), full_size)
 
     def say(evaluation: Evaluation) -> None:
         verdict = "fits" if evaluation.fits else "too much"
@@ -159,7 +158,7 @@ def plan_eight_bit_layers(
     )
 
 
-def _evaluation(graph: SwitchedGraph, samples: Sequence[PlanningSample]) -> Evaluate:
+def _evaluation(graph: SwitchedGraph, samples: Sequence[Sample]) -> Evaluate:
     """Measures sets of layers in ``graph`` on ``samples``."""
     yardstick = Yardstick(graph, samples)
     conditions = [sample.condition for sample in samples]
@@ -183,14 +182,8 @@ def _key(
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _full_samples(calibration: Calibration) -> list[PlanningSample]:
+def _full_samples(calibration: Calibration) -> list[Sample]:
     return [
-        PlanningSample(sample.condition, degraded, clean)
+        Sample(sample.picture, sample.condition, degraded, clean)
         for sample, (degraded, clean) in zip(calibration.pictures.samples, calibration.pictures.pairs(), strict=True)
     ]
-
-
-def _middle(picture: np.ndarray, size: tuple[int, ...]) -> np.ndarray:
-    height, width = size
-    top, left = (picture.shape[0] - height) // 2, (picture.shape[1] - width) // 2
-    return np.ascontiguousarray(picture[top : top + height, left : left + width])

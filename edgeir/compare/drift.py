@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edgeir.compare.parity import Run
 from edgeir.imaging.conditions import Condition, degrade
+from edgeir.imaging.layout import nchw_from_hwc
 from edgeir.imaging.look import Look, look
 from edgeir.imaging.metrics import brightness_shift_8bit, fidelity_db, psnr_float
 
@@ -67,6 +68,10 @@ class Sample:
     degraded: Picture
     clean: Picture
 
+    def batch(self) -> Picture:
+        """The input as ``(1, 3, H, W)``."""
+        return nchw_from_hwc(self.degraded)
+
 
 def degraded_samples(
     pictures: Sequence[tuple[str, Picture]], conditions: Iterable[Condition], *, scale: int = 1
@@ -103,7 +108,7 @@ def measure_drift(
     """
     results = []
     for sample in samples:
-        batch = np.ascontiguousarray(sample.degraded.transpose(2, 0, 1)[None], np.float32)
+        batch = sample.batch()
         of_reference, of_engine = reference(batch), engine(batch)
         nonfinite = int(of_engine.size - np.isfinite(of_engine).sum())
         shown = np.nan_to_num(of_engine[0].transpose(1, 2, 0), nan=0.0, posinf=1.0, neginf=0.0)

@@ -38,9 +38,15 @@ class Look:
     banding: float
 
 
+def as_shown(output: Pixels) -> Pixels:
+    """An output of any shape as a display shows it: clipped to [0, 1], NaN as black."""
+    shown: Pixels = np.clip(np.nan_to_num(output, posinf=1.0, neginf=0.0), 0, 1)
+    return shown
+
+
 def look(output: Pixels, reference: Pixels) -> Look:
     """All four at once; values that are not finite count as black."""
-    shown, expected = (np.clip(np.nan_to_num(one, posinf=1.0, neginf=0.0), 0, 1) for one in (output, reference))
+    shown, expected = as_shown(output), as_shown(reference)
     return Look(
         hue_shift_deg(shown, expected),
         white_shift_8bit(shown, expected),
@@ -105,7 +111,7 @@ def difference_sheet(output: Pixels, reference: Pixels) -> tuple[Pixels, int]:
         ``(H, 3 * W, 3) float32`` in [0, 1], and the power of two that the difference was multiplied by: the largest
         one, up to 4096, that leaves 99.9 % of it inside the range.
     """
-    shown, expected = (np.clip(np.nan_to_num(one, posinf=1.0, neginf=0.0), 0, 1) for one in (output, reference))
+    shown, expected = as_shown(output), as_shown(reference)
     difference = shown - expected
     most = float(np.percentile(np.abs(difference), _WHITE))
     gain = 4096 if most == 0 else int(2 ** np.clip(math.floor(math.log2(0.5 / most)), 0, 12))

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from edgeir.errors import EdgeIRError, MissingDependency, PictureError, UsageError, nearest
 from edgeir.imaging.colour import Pixels
+from edgeir.imaging.layout import middle_of
 from edgeir.imaging.reading import read_picture
 
 _OWN_PICTURES = "or name pictures of your own with --images DIR"
@@ -118,8 +119,7 @@ def load_measuring(name: str, crop_px: int = 256) -> Pixels:
             expected=f"1 to {min(height, width)} pixels",
             got=str(crop_px),
         )
-    top, left = (height - crop_px) // 2, (width - crop_px) // 2
-    return pixels[top : top + crop_px, left : left + crop_px].copy()
+    return middle_of(pixels, crop_px, crop_px)
 
 
 def _located(picture: MeasuringPicture) -> Path:

@@ -12,18 +12,18 @@ from edgeir.calibrate.observe import observe
 from edgeir.calibrate.qdq import INT8, input_tensors
 from edgeir.calibrate.sensitivity import (
     Effect,
-    PlanningSample,
     Sensitivity,
     Yardstick,
     mean_square,
     measure_sensitivity,
 )
 from edgeir.calibrate.switched import SwitchedGraph
+from edgeir.compare.drift import Sample
 from edgeir.errors import UsageError
 from edgeir.imaging.metrics import brightness_shift_8bit, psnr_float
 
 
-def samples(network: Any, count: int = 3) -> list[PlanningSample]:
+def samples(network: Any, count: int = 3) -> list[Sample]:
     """Noise, and a truth that the network comes close to, so that a difference costs decibels."""
     graph = SwitchedGraph(network.graph(), {}, INT8, threads=1)
     made = []
@@ -32,7 +32,7 @@ def samples(network: Any, count: int = 3) -> list[PlanningSample]:
         near = graph.run(picture)[0].transpose(1, 2, 0)
         rng = np.random.default_rng(seed)
         clean = np.clip(near + 0.03 * rng.standard_normal(near.shape), 0, 1).astype(np.float32)
-        made.append(PlanningSample("noise" if seed % 2 else "clean", picture[0].transpose(1, 2, 0), clean))
+        made.append(Sample(str(seed), "noise" if seed % 2 else "clean", picture[0].transpose(1, 2, 0), clean))
     return made
 
 

@@ -9,7 +9,6 @@ import pytest
 
 from edgeir.errors import PictureError, UsageError
 from edgeir.imaging.colour import luma, to_uint8, to_uint16
-from edgeir.imaging.layout import hwc_from_nchw, nchw_from_hwc
 from edgeir.imaging.listing import list_pictures
 from edgeir.imaging.picture import Picture
 
@@ -57,19 +56,6 @@ def test_luma() -> None:
     assert luma(np.float32([[[0, 1, 0]]]))[0, 0] == np.float32(0.587)
     with pytest.raises(UsageError, match="luma needs an RGB picture"):
         luma(grey[..., 0])
-
-
-def test_layouts_are_inverse() -> None:
-    pixels = np.random.default_rng(0).random((5, 6, 3), dtype=np.float32)
-    batch = nchw_from_hwc(pixels)
-    assert batch.shape == (1, 3, 5, 6)
-    assert batch.flags.c_contiguous
-    assert batch[0, 2, 4, 5] == pixels[4, 5, 2]
-    np.testing.assert_array_equal(hwc_from_nchw(batch), pixels)
-    with pytest.raises(UsageError, match="three axes"):
-        nchw_from_hwc(pixels[..., 0])
-    with pytest.raises(UsageError, match="batch of one"):
-        hwc_from_nchw(batch.repeat(2, axis=0))
 
 
 def test_listing(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from edgeir.imaging.conditions import condition_named, degrade
+from edgeir.imaging.layout import nchw_from_hwc
 from edgeir.imaging.measuring import load_measuring
 from edgeir.imaging.metrics import psnr_float
 from edgeir.models.loading import SHIPPED, load_named
@@ -94,7 +95,7 @@ def restore() -> Callable[[str, np.ndarray], np.ndarray]:
 
     def run(name: str, picture: np.ndarray) -> np.ndarray:
         with torch.inference_mode():
-            batch = torch.from_numpy(np.ascontiguousarray(picture.transpose(2, 0, 1)[None]))
+            batch = torch.from_numpy(nchw_from_hwc(picture))
             return networks[name](batch)[0].numpy().transpose(1, 2, 0)
 
     return run
