@@ -44,7 +44,7 @@ from edgeir.calibrate.typed import apply_plan
 from edgeir.cli.calibrating import Calibration, CalibrationRequest, calibrate, choose_pictures
 from edgeir.cli.console import Console
 from edgeir.cli.measuring import measuring_crop
-from edgeir.cli.planning import plan_eight_bit_layers, twin_size
+from edgeir.cli.planning import PlanningTask, plan_eight_bit_layers, twin_size
 from edgeir.compare.drift import by_condition, degraded_samples, measure_drift
 from edgeir.export.graph import TraceShape
 from edgeir.export.rewrites.apply import rewrite
@@ -188,14 +188,14 @@ def main() -> None:
     rewrite(model)
     twin = trace(loaded, TraceShape(1, *twin_size(graph)))
     rewrite(twin)
-    pictures = choose_pictures(CalibrationRequest(arguments.photographs), graph)
-    calibration = calibrate(model, pictures, graph, method="percentile", console=console)
+    request = CalibrationRequest(arguments.photographs)
+    pictures = choose_pictures(request, graph)
+    calibration = calibrate(model, pictures, graph, request=request, kind=INT8, console=console)
     budget = Loss(arguments.budget, worst_db=0.5, shift_8bit=0.25)
     with tempfile.TemporaryDirectory() as folder:
-        planning = plan_eight_bit_layers(
-            model, twin, placed, calibration, budget, INT8, graph,
-            state_path=Path(folder) / "state.json", identity={}, console=console,
-        )  # fmt: skip
+        state = Path(folder) / "state.json"
+        task = PlanningTask(model, twin, placed, calibration, INT8, graph, state_path=state, identity={})
+        planning = plan_eight_bit_layers(task, budget, console=console)
         graphs = {
             "fp32": serialized(model),
             **edgeirs(model, placed, planning.planned.chosen, calibration),

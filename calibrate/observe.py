@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from edgeir.calibrate.observers import Observer, make_observer
+from edgeir.calibrate.observers import Magnitudes, Observer, make_observer
 from edgeir.calibrate.ranges import Ranges, TensorRange
 from edgeir.errors import GraphError, UsageError, nearest
 from edgeir.runtime.ort_session import OrtSession
@@ -20,6 +21,19 @@ MOST_MEMORY = 512 * 2**20
 """Bytes of activations that one pass keeps at a time; more tensors take more passes over the pictures."""
 
 
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a graph did on some pictures.
+
+    Attributes:
+        ranges: of its tensors.
+        seen: the magnitudes that they were found on, by the tensor's name.
+    """
+
+    ranges: Ranges
+    seen: Mapping[str, Magnitudes]
+
+
 def observe(
     model: ir.Model,
     tensors: Sequence[str],
@@ -28,7 +42,7 @@ def observe(
     method: str = "entropy",
     most_memory: int = MOST_MEMORY,
     on_picture: Callable[[], None] = lambda: None,
-) -> Ranges:
+) -> Observation:
     """Run an FP32 graph on pictures and find the range of each tensor.
 
     Args:
@@ -40,7 +54,7 @@ def observe(
         on_picture: called after every run, for progress.
 
     Returns:
-        the ranges in the order of ``tensors``.
+        the ranges and what was seen, in the order of ``tensors``.
 
     Raises:
         GraphError: the graph has no such tensor, or ONNX Runtime refuses it.
@@ -65,7 +79,8 @@ def observe(
         del session
     if observers and not seen:
         raise UsageError("there is no picture to calibrate with", where="calibration")
-    return Ranges(method, seen, {name: _range(observer) for name, observer in observers.items()})
+    ranges = Ranges(method, seen, {name: _range(observer) for name, observer in observers.items()})
+    return Observation(ranges, {name: observer.magnitudes for name, observer in observers.items()})
 
 
 def passes(model: ir.Model, tensors: Sequence[str], most_memory: int = MOST_MEMORY) -> int:
@@ -112,5 +127,5 @@ def _exposed(model: ir.Model, names: Sequence[str]) -> bytes:
 
 
 def _range(observer: Observer) -> TensorRange:
-    amax = observer.amax()
-    return TensorRange(amax, observer.largest, observer.share_above(amax))
+    amax, seen = observer.amax(), observer.magnitudes
+    return TensorRange(amax, seen.largest, seen.share_above(amax))

@@ -1,9 +1,9 @@
 """Observers: from a stream of activations to the one number that its INT8 scale is made of.
 
-An observer sees a tensor piece by piece and gives ``amax``, the magnitude that becomes 127. `MinMax` keeps one number;
-the others share `Magnitudes`, a histogram of absolute values whose bins have a width that is a power of two. Bins that
-double in width merge without a remainder, so that the histogram, and with it every range, is a function of the values
-seen and of nothing else: not of their order, not of how they were cut into batches.
+An observer sees a tensor piece by piece and gives ``amax``, the magnitude that becomes 127. All decide on `Magnitudes`,
+a histogram of absolute values whose bins have a width that is a power of two. Bins that double in width merge without a
+remainder, so that the histogram, and with it every range, is a function of the values seen and of nothing else: not of
+their order, not of how they were cut into batches.
 
 Everything is symmetric with zero point 0, as TensorRT demands (facts: tensorrt.md 4.1).
 """
@@ -11,8 +11,9 @@ Everything is symmetric with zero point 0, as TensorRT demands (facts: tensorrt.
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,31 +29,6 @@ _CANDIDATES = 200
 _ALMOST_NO_COUNT = 1e-4
 
 
-class Observer(Protocol):
-    """Whatever turns activations into a range."""
-
-    @property
-    def largest(self) -> float:
-        """The largest magnitude seen, exactly."""
-        ...
-
-    def share_above(self, magnitude: float) -> float:
-        """The share of values larger than ``magnitude``, 0 to 1, to one bin."""
-        ...
-
-    def observe(self, values: NDArray[Any]) -> None:
-        """Take in more values, of any shape and float type.
-
-        Raises:
-            CheckFailed: one of them is NaN or infinite.
-        """
-        ...
-
-    def amax(self) -> float:
-        """The magnitude that becomes 127; 0.0 if nothing but zeros, or nothing at all, was seen."""
-        ...
-
-
 def _magnitudes(values: NDArray[Any]) -> NDArray[np.float32]:
     magnitudes: NDArray[np.float32] = np.abs(np.asarray(values, np.float32)).ravel()
     if not np.isfinite(magnitudes).all():
@@ -65,27 +41,6 @@ def _magnitudes(values: NDArray[Any]) -> NDArray[np.float32]:
             fix="Look at the pictures and the weights: no range can be found for such a tensor.",
         )
     return magnitudes
-
-
-class MinMax:
-    """The largest magnitude seen: nothing saturates, and one outlier costs all other values their resolution."""
-
-    def __init__(self) -> None:
-        self.largest = 0.0
-
-    def observe(self, values: NDArray[Any]) -> None:
-        """See `Observer`."""
-        magnitudes = _magnitudes(values)
-        if magnitudes.size:
-            self.largest = max(self.largest, float(magnitudes.max()))
-
-    def amax(self) -> float:
-        """See `Observer`."""
-        return self.largest
-
-    def share_above(self, magnitude: float) -> float:
-        """See `Observer`; nothing is known of the values but the largest, so that nothing may lie above ``amax``."""
-        return 0.0
 
 
 class Magnitudes:
@@ -141,6 +96,22 @@ class Magnitudes:
         inside = (wanted - below[index]) / max(int(self.counts[index]), 1)
         return min((index + float(np.clip(inside, 0, 1))) * self.width, self.largest)
 
+    def centres(self) -> NDArray[np.float64]:
+        """``(BINS,)``: the middle of each bin."""
+        return (np.arange(BINS, dtype=np.float64) + 0.5) * self.width
+
+    def candidates(self) -> list[float]:
+        """Ranges to choose from, ascending, in equal steps up to `largest`."""
+        return [float(amax) for amax in self.largest * np.linspace(1 / _CANDIDATES, 1, _CANDIDATES)]
+
+    def energy(self, rounded: NDArray[np.float64]) -> float:
+        """Mean square error of all values if those of each bin, ``(BINS,)``, become ``rounded``.
+
+        What is lost inside a bin is counted as for values that are spread evenly over it.
+        """
+        errors = (rounded - self.centres()) ** 2 + self.width**2 / 12
+        return float(np.dot(self.counts, errors)) / max(self.seen, 1)
+
     def share_above(self, magnitude: float) -> float:
         """The share of values larger than ``magnitude``, 0 to 1, to one bin."""
         if self.seen == 0 or self.width == 0 or magnitude >= self.largest:
@@ -149,27 +120,38 @@ class Magnitudes:
         return float(self.counts[first:].sum()) / self.seen
 
 
-class _OfMagnitudes:
-    """Base of the observers that decide on a histogram."""
+class Observer(ABC):
+    """Whatever turns activations into a range.
+
+    Attributes:
+        magnitudes: what was seen so far.
+    """
 
     def __init__(self) -> None:
         self.magnitudes = Magnitudes()
 
-    @property
-    def largest(self) -> float:
+    def observe(self, values: NDArray[Any]) -> None:
+        """Take in more values, of any shape and float type.
+
+        Raises:
+            CheckFailed: one of them is NaN or infinite.
+        """
+        self.magnitudes.add(values)
+
+    @abstractmethod
+    def amax(self) -> float:
+        """The magnitude that becomes 127; 0.0 if nothing but zeros, or nothing at all, was seen."""
+
+
+class MinMax(Observer):
+    """The largest magnitude seen: nothing saturates, and one outlier costs all other values their resolution."""
+
+    def amax(self) -> float:
         """See `Observer`."""
         return self.magnitudes.largest
 
-    def observe(self, values: NDArray[Any]) -> None:
-        """See `Observer`."""
-        self.magnitudes.add(values)
 
-    def share_above(self, magnitude: float) -> float:
-        """See `Observer`."""
-        return self.magnitudes.share_above(magnitude)
-
-
-class Percentile(_OfMagnitudes):
+class Percentile(Observer):
     """The magnitude that a share of all values stays below (Wu et al. 2020, arXiv 2004.09602, section 3.2).
 
     Args:
@@ -187,7 +169,7 @@ class Percentile(_OfMagnitudes):
         return self.magnitudes.quantile(self.percent / 100)
 
 
-class MeanSquareError(_OfMagnitudes):
+class MeanSquareError(Observer):
     """The range that loses least energy: rounding inside it and clipping beyond it, by the centres of the bins."""
 
     def amax(self) -> float:
@@ -195,21 +177,16 @@ class MeanSquareError(_OfMagnitudes):
         seen = self.magnitudes
         if seen.largest == 0:
             return 0.0
-        centres: NDArray[np.float64] = (np.arange(BINS, dtype=np.float64) + 0.5) * seen.width
-        weights = seen.counts.astype(np.float64)
-        candidates = seen.largest * np.linspace(1 / _CANDIDATES, 1, _CANDIDATES)
-        errors = [float(np.dot(weights, _squared_error(centres, float(candidate)))) for candidate in candidates]
-        return float(candidates[int(np.argmin(errors))])
+        return min(seen.candidates(), key=lambda amax: seen.energy(_in_int8(seen.centres(), amax)))
 
 
-def _squared_error(magnitudes: NDArray[np.float64], amax: float) -> NDArray[np.float64]:
+def _in_int8(magnitudes: NDArray[np.float64], amax: float) -> NDArray[np.float64]:
     scale = amax / QMAX
-    rounded = np.minimum(np.rint(magnitudes / scale), QMAX) * scale
-    error: NDArray[np.float64] = (rounded - magnitudes) ** 2
-    return error
+    rounded: NDArray[np.float64] = np.minimum(np.rint(magnitudes / scale), QMAX) * scale
+    return rounded
 
 
-class Entropy(_OfMagnitudes):
+class Entropy(Observer):
     """The range whose INT8 histogram tells least from the true one: smallest Kullback-Leibler divergence.
 
     Source: Migacz, "8-bit inference with TensorRT", GTC 2017: the values beyond a candidate are counted at its edge,

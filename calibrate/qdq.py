@@ -38,6 +38,14 @@ class LowPrecision:
         """``amax / largest``, never below what FP16 can hold."""
         return max(amax / self.largest, SMALLEST_SCALE)
 
+    def rounded(self, values: NDArray[np.floating], amax: float) -> NDArray[np.float64]:
+        """What ``values`` of any shape are after a pair of Q and DQ with this ``amax``."""
+        scale = self.scale(amax)
+        steps = np.clip(np.asarray(values, np.float64) / scale, -self.largest, self.largest)
+        if self.dtype is ir.DataType.INT8:
+            return np.rint(steps) * scale
+        return steps.astype(self.dtype.numpy()).astype(np.float64) * scale
+
 
 INT8 = LowPrecision("int8", ir.DataType.INT8, float(QMAX))
 FP8 = LowPrecision("fp8", ir.DataType.FLOAT8E4M3FN, 448.0)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edgeir.calibrate.observers import Magnitudes
 from edgeir.errors import GraphError, nearest
 
 RANGES_VERSION = 1
@@ -45,6 +46,15 @@ class Ranges:
     method: str
     pictures: int
     tensors: Mapping[str, TensorRange]
+
+
+def ranges_seen(ranges: Ranges, seen: Mapping[str, Magnitudes]) -> Ranges:
+    """Ranges that were found elsewhere, with what these pictures say of them: largest value and share beyond."""
+    tensors = {
+        name: TensorRange(entry.amax, seen[name].largest, seen[name].share_above(entry.amax))
+        for name, entry in ranges.tensors.items()
+    }
+    return Ranges(ranges.method, ranges.pictures, tensors)
 
 
 def ranges_to_json(ranges: Ranges) -> str:

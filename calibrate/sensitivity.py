@@ -73,6 +73,11 @@ class Sensitivity:
         """What this layer alone costs, dB: mean over the samples."""
         return float(self.costs_db([layer]).mean())
 
+    def costs_by_condition(self, layer: str) -> dict[str, float]:
+        """What this layer alone costs under each condition, dB: mean over its samples."""
+        costs, names = self.costs_db([layer]), np.asarray(self.conditions)
+        return {name: float(costs[names == name].mean()) for name in dict.fromkeys(self.conditions)}
+
     def ranked(self) -> list[tuple[str, float, float]]:
         """Layer, its cost in dB, and its share of the errors of all (0 to 1), the worst first."""
         shares = {name: float((effect.errors / self.own_errors).mean()) for name, effect in self.effects.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,15 +14,18 @@ from numpy.typing import NDArray
 from edgeir.bundle import BundleWriter
 from edgeir.calibrate.observe import observe, passes
 from edgeir.calibrate.pictures import CalibrationSet, calibration_set
-from edgeir.calibrate.qdq import input_tensors
-from edgeir.calibrate.ranges import Ranges, ranges_to_json
+from edgeir.calibrate.qdq import LowPrecision, input_tensors
+from edgeir.calibrate.range_fit import RangeFit, range_fits
+from edgeir.calibrate.ranges import Ranges, ranges_seen, ranges_to_json, read_ranges
 from edgeir.cli.console import Console
+from edgeir.errors import GraphError
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS, condition_named
 from edgeir.runtime.restore import GraphInput
 
 CALIBRATION_VERSION = 1
 SAMPLES = 2 * len(VALIDATION_CONDITIONS)
 METHOD = "percentile"
+_NAMED = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,20 +37,31 @@ class CalibrationRequest:
         method: key of `edgeir.calibrate.observers.OBSERVERS`.
         samples: degraded crops to look at.
         seed: of their choice.
+        ranges: a ``ranges.json`` to use, instead of what ``method`` would find.
     """
 
     folder: Path
     method: str = METHOD
     samples: int = SAMPLES
     seed: int = 0
+    ranges: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What was looked at, and what was found."""
+    """What was looked at, and what was found.
+
+    Attributes:
+        pictures: the crops.
+        ranges: in use, of every tensor that a layer with weights reads.
+        fits: how well each fits what was seen, the worst first.
+        readers: the layers that read each tensor.
+    """
 
     pictures: CalibrationSet
     ranges: Ranges
+    fits: tuple[RangeFit, ...]
+    readers: Mapping[str, tuple[str, ...]]
 
     def amax(self) -> dict[str, float]:
         """By the tensor's name."""
@@ -70,38 +84,74 @@ def choose_pictures(request: CalibrationRequest, graph: GraphInput) -> Calibrati
 
 
 def calibrate(
-    model: ir.Model, pictures: CalibrationSet, graph: GraphInput, *, method: str, console: Console
+    model: ir.Model,
+    pictures: CalibrationSet,
+    graph: GraphInput,
+    *,
+    request: CalibrationRequest,
+    kind: LowPrecision,
+    console: Console,
 ) -> Calibration:
-    """Find the range of every tensor that a layer with weights reads.
+    """Find the range of every tensor that a layer with weights reads, or judge the ranges that were given.
 
     Args:
         model: in FP32, rewritten: the graph that the plan will be written into.
         pictures: see `choose_pictures`.
         graph: the batches it takes.
-        method: key of `edgeir.calibrate.observers.OBSERVERS`.
+        request: how to find them, or where they are.
+        kind: what the ranges are for.
+
+    Raises:
+        GraphError: the given ranges cannot be read, or are of other tensors.
     """
-    tensors = list(input_tensors(model.graph).values())
+    readers: dict[str, tuple[str, ...]] = {}
+    for layer, tensor in input_tensors(model.graph).items():
+        readers[tensor] = (*readers.get(tensor, ()), layer)
+    tensors = list(readers)
+    given = None if request.ranges is None else _fitting_ranges(request.ranges, tensors)
 
     def batches() -> Iterator[NDArray[np.float32]]:
         for batch in pictures.batches():
             yield np.repeat(batch, graph.batch, axis=0)
 
     with console.bar("pictures seen", passes(model, tensors) * len(pictures.samples)) as advance:
-        ranges = observe(model, tensors, batches, method=method, on_picture=advance)
-    return Calibration(pictures, ranges)
+        observed = observe(model, tensors, batches, method=request.method, on_picture=advance)
+    ranges = observed.ranges if given is None else ranges_seen(given, observed.seen)
+    fits = tuple(range_fits(ranges, observed.seen, kind))
+    wrong = [fit for fit in fits if fit.wrong]
+    for fit in wrong[:_NAMED]:
+        console.say(f"      the range of '{fit.tensor}', which {' and '.join(readers[fit.tensor])} reads: {fit}")
+    if len(wrong) > _NAMED:
+        console.say(f"      and {len(wrong) - _NAMED} more; the report has them all")
+    return Calibration(pictures, ranges, fits, readers)
+
+
+def _fitting_ranges(path: Path, tensors: Sequence[str]) -> Ranges:
+    ranges = read_ranges(path)
+    missing = [name for name in tensors if name not in ranges.tensors]
+    if missing or len(ranges.tensors) > len(tensors):
+        extra = [name for name in ranges.tensors if name not in tensors]
+        raise GraphError(
+            "the ranges are of another graph",
+            where=str(path),
+            expected=f"the {len(tensors)} tensors that a layer with weights reads",
+            got=f"none for '{missing[0]}'" if missing else f"one for '{extra[0]}' too",
+            fix="Calibrate again, for this network, its size and its rewrites.",
+        )
+    return ranges
 
 
 def write_calibration(calibration: Calibration, writer: BundleWriter) -> None:
     """``ranges.json``, and ``calibration.json``: which pictures, by content, and what they were turned into."""
     writer.path("ranges.json").write_text(ranges_to_json(calibration.ranges), encoding="utf-8")
     writer.add("ranges.json", "ranges", parents=("reference.onnx",))
-    text = json.dumps(_record(calibration.pictures), indent=1) + "\n"
+    text = json.dumps(calibration_record(calibration.pictures), indent=1) + "\n"
     writer.path("calibration.json").write_text(text, encoding="utf-8")
     writer.add("calibration.json", "calibration")
 
 
-def _record(pictures: CalibrationSet) -> dict[str, object]:
-    """No names of files: a bundle says nothing about its maker's folders."""
+def calibration_record(pictures: CalibrationSet) -> dict[str, object]:
+    """What ``calibration.json`` says. No names of files: a bundle says nothing about its maker's folders."""
     return {
         "calibration_version": CALIBRATION_VERSION,
         "seed": pictures.seed,

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
+from edgeir.calibrate.range_fit import MISFIT_DB
 from edgeir.cli.calibrating import Calibration, luminance_bands
-from edgeir.cli.planning import Planning
-from edgeir.report.value import Table
+from edgeir.cli.planning import Attribution, Planning
+from edgeir.report.value import Cell, Table
 
 _SHOWN = 8
 _BLAMED = 20
 
 
 def coverage_tables(calibration: Calibration) -> tuple[Table, ...]:
-    """Degradations and luminance seen, and the tensors that saturate most."""
-    return (_seen(calibration), _saturation(calibration))
+    """Degradations and luminance seen, and the ranges that fit least."""
+    return (_seen(calibration), _fit(calibration))
 
 
 def _seen(calibration: Calibration) -> Table:
@@ -29,42 +32,74 @@ def _seen(calibration: Calibration) -> Table:
     )
 
 
-def _saturation(calibration: Calibration) -> Table:
+def _fit(calibration: Calibration) -> Table:
     tensors = calibration.ranges.tensors
-    worst = sorted(tensors, key=lambda name: (-tensors[name].saturated, name))[:_SHOWN]
+    wrong = [fit for fit in calibration.fits if fit.wrong]
     beyond = sum(entry.saturated > 0 for entry in tensors.values())
     return Table(
-        title="Calibration: what saturates most",
-        columns=("tensor", "range", "largest seen", "saturated %"),
+        title="Calibration: ranges that fit least",
+        columns=("read by", "tensor", "range", "best", "dB lost by it", "largest seen", "saturated %"),
         rows=tuple(
-            (name, tensors[name].amax, tensors[name].largest, round(100 * tensors[name].saturated, 4)) for name in worst
+            (
+                ", ".join(calibration.readers[fit.tensor]),
+                fit.tensor,
+                fit.amax,
+                fit.best,
+                round(fit.lost_db, 2),
+                tensors[fit.tensor].largest,
+                round(100 * tensors[fit.tensor].saturated, 4),
+            )
+            for fit in calibration.fits[: max(_SHOWN, len(wrong))]
         ),
-        note=f"By the method {calibration.ranges.method}; {beyond} of {len(tensors)} tensors saturate at all. "
-        "ranges.json has them all.",
+        note=f"By the method {calibration.ranges.method}. dB lost: rounding and clipping against the best range for "
+        f"what was seen. {len(wrong)} of {len(tensors)} ranges lose more than {MISFIT_DB:g} dB and are called wrong; "
+        f"{beyond} tensors saturate at all. ranges.json has them all.",
     )
+
+
+def attribution_tables(attribution: Attribution, chosen: Collection[str] | None = None) -> tuple[Table, ...]:
+    """What each layer costs alone, and under which degradation; with what the planner made of it, if there is one."""
+    return (_attribution(attribution, chosen), _by_degradation(attribution))
 
 
 def planning_tables(planning: Planning) -> tuple[Table, ...]:
     """Which layers cost most, and which sets of them were measured."""
-    return (_attribution(planning), _sets(planning))
+    return (*attribution_tables(planning.attribution, planning.planned.chosen), _sets(planning))
 
 
-def _attribution(planning: Planning) -> Table:
-    chosen = set(planning.planned.chosen)
-    total = sum(planning.macs.values()) or 1
-    rows = []
+def _attribution(attribution: Attribution, chosen: Collection[str] | None) -> Table:
+    total = sum(attribution.macs.values()) or 1
+    rows: list[tuple[Cell, ...]] = []
     cumulative = 0.0
-    for name, cost, share in planning.sensitivity.ranked():
+    for name, cost, share in attribution.sensitivity.ranked():
         cumulative += share
-        verdict = "yes" if name in chosen else "no"
-        work = 100 * planning.macs[name] / total
-        rows.append((name, round(cost, 5), round(100 * share, 1), round(100 * cumulative, 1), round(work, 2), verdict))
+        work = 100 * attribution.macs[name] / total
+        row = (name, round(cost, 5), round(100 * share, 1), round(100 * cumulative, 1), round(work, 2))
+        rows.append(row if chosen is None else (*row, "yes" if name in chosen else "no"))
+    shown = rows[:_BLAMED]
     return Table(
         title="Drift by layer",
-        columns=("layer alone in eight bits", "dB", "% of all", "cumulative %", "% of the work", "chosen"),
-        rows=tuple(rows[:_BLAMED]),
-        note=f"The {min(_BLAMED, len(rows))} of {len(rows)} layers that cost most, each measured alone on pictures of "
-        f"the calibration; plan.yaml has them all. {len(chosen)} were chosen.",
+        columns=(
+            *("layer alone in eight bits", "dB", "% of all", "cumulative %", "% of the work"),
+            *(() if chosen is None else ("chosen",)),
+        ),
+        rows=tuple(shown),
+        note=f"The {len(shown)} of {len(rows)} layers that cost most, each measured alone on pictures of the "
+        f"calibration; plan.yaml has them all.{'' if chosen is None else f' {len(chosen)} were chosen.'}",
+    )
+
+
+def _by_degradation(attribution: Attribution) -> Table:
+    sensitivity = attribution.sensitivity
+    conditions = tuple(dict.fromkeys(sensitivity.conditions))
+    ranked = [name for name, _, _ in sensitivity.ranked()[:_BLAMED]]
+    costs = {name: sensitivity.costs_by_condition(name) for name in ranked}
+    return Table(
+        title="Drift by layer and degradation",
+        columns=("layer alone in eight bits, dB", *conditions),
+        rows=tuple((name, *(round(costs[name][one], 5) for one in conditions)) for name in ranked),
+        note="The same layers; the redder a cell, the more it costs.",
+        heat=True,
     )
 
 

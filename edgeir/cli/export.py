@@ -9,6 +9,7 @@ from pathlib import Path
 import typer
 
 from edgeir.cli.console import Console, print_result
+from edgeir.cli.options import drift_budget
 from edgeir.errors import UsageError
 
 TARGETS = ("ort", "rtx", "tensorrt")
@@ -28,10 +29,13 @@ def command(
         None, "--calibration-method", help="How a range is chosen: minmax, percentile (default), mse or entropy."
     ),
     samples: int | None = typer.Option(None, "--calibration-samples", help="Degraded crops to find ranges on (22)."),
-    drift_budget: float | None = typer.Option(
+    ranges: Path | None = typer.Option(
+        None, "--ranges", help="A ranges.json to use; what --calibration shows then only judges it."
+    ),
+    mean_db: float | None = typer.Option(
         None, "--drift-budget", metavar="DB", help="Mean loss of PSNR allowed; --int8 and --fp8 plan for it."
     ),
-    worst_budget: float | None = typer.Option(
+    worst_db: float | None = typer.Option(
         None, "--worst-drift-budget", metavar="DB", help="Mean loss allowed under the worst degradation (0.5)."
     ),
     size: str | None = typer.Option(None, "--size", metavar="HxW", help="Height x width in pixels (256x256)."),
@@ -96,8 +100,8 @@ def command(
         without=tuple(without or ()),
         also=tuple(also or ()),
         plan=plan,
-        calibration=_calibration(precision, calibration, method, samples),
-        budget=_budget(drift_budget, worst_budget),
+        calibration=_calibration(precision, calibration, method, samples, ranges),
+        budget=drift_budget(mean_db, worst_db),
         out=out,
         force=force,
     )
@@ -126,7 +130,7 @@ def _targets(text: str | None) -> tuple[str, ...] | None:
 
 
 def _calibration(  # type: ignore[no-untyped-def]
-    precision, folder: Path | None, method: str | None, samples: int | None
+    precision, folder: Path | None, method: str | None, samples: int | None, ranges: Path | None
 ):
     from edgeir.calibrate.observers import make_observer
     from edgeir.cli.calibrating import METHOD, SAMPLES, CalibrationRequest
@@ -136,6 +140,7 @@ def _calibration(  # type: ignore[no-untyped-def]
             ("--calibration", folder),
             ("--calibration-method", method),
             ("--calibration-samples", samples),
+            ("--ranges", ranges),
         ):
             if value is not None:
                 raise UsageError(f"{option} goes with --int8 or --fp8", where=option, got=f"--{precision}")
@@ -146,24 +151,7 @@ def _calibration(  # type: ignore[no-untyped-def]
             fix="Name a folder of clean pictures like those it will restore, a dozen or more: --calibration FOLDER.",
         )
     make_observer(method or METHOD)
-    return CalibrationRequest(folder, method or METHOD, SAMPLES if samples is None else samples)
-
-
-def _budget(mean_db: float | None, worst_db: float | None):  # type: ignore[no-untyped-def]
-    from edgeir.calibrate.planner import Loss
-    from edgeir.compare.gates import GATES
-    from edgeir.precision import Precision
-
-    for option, value in (("--drift-budget", mean_db), ("--worst-drift-budget", worst_db)):
-        if value is not None and not 0 < value < float("inf"):
-            raise UsageError("the budget is not a loss in dB", where=option, expected="above 0", got=f"{value:g}")
-    if mean_db is None:
-        if worst_db is not None:
-            raise UsageError("--worst-drift-budget goes with --drift-budget", where="--worst-drift-budget")
-        return None
-    gates = GATES[Precision.INT8]
-    assert gates.worst_degradation_db is not None and gates.brightness_shift_8bit is not None
-    return Loss(mean_db, gates.worst_degradation_db if worst_db is None else worst_db, gates.brightness_shift_8bit)
+    return CalibrationRequest(folder, method or METHOD, SAMPLES if samples is None else samples, ranges=ranges)
 
 
 def _shape(size: str | None, batch: int, dynamic: tuple[str, str, str] | None):  # type: ignore[no-untyped-def]

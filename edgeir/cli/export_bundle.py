@@ -39,8 +39,8 @@ from edgeir.cli.measuring import (
     time_ratio,
     worst_picture,
 )
-from edgeir.cli.planning import Planning, plan_eight_bit_layers, twin_size
-from edgeir.errors import GraphError, UsageError
+from edgeir.cli.planning import Planning, PlanningTask, plan_eight_bit_layers, require_truth, twin_size
+from edgeir.errors import GraphError
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import prepare
 from edgeir.export.rewrites.apply import rewrite
@@ -145,14 +145,22 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             console.stage(
                 f"finding ranges on {len(pictures.samples)} degraded crops of {len(pictures.sha256)} pictures"
             )
-            calibration = calibrate(model, pictures, graph, method=request.calibration.method, console=console)
+            calibration = calibrate(
+                model,
+                pictures,
+                graph,
+                request=request.calibration,
+                kind=KINDS[request.precision],
+                console=console,
+            )
             write_calibration(calibration, writer)
             give_back()
         planning = None
         if calibration is not None and request.plans_layers and request.budget is not None:
             console.stage(f"planning for a drift of at most {request.budget.mean_db:g} dB")
             twin = _twin(loaded, graph, request)
-            planning = _planning(model, twin, placement, calibration, request, graph, destination, spec, console)
+            task = _planning_task(model, twin, placement, calibration, request, graph, destination, spec)
+            planning = plan_eight_bit_layers(task, request.budget, console=console)
             give_back()
         plan = given_plan or _plan(model, request.precision, placement, planning)
         low_macs = sum(macs_of(entry.node) for entry in graph_layers(model.graph) if _in_eight_bits(entry, plan))
@@ -217,7 +225,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             )
         )
         if planning is not None:
-            planning.state.remove()
+            planning.attribution.state.remove()
     return ExportOutcome(path, report)
 
 
@@ -267,20 +275,8 @@ def _destination(request: ExportRequest, spec: ModelSpec) -> Path:
 
 def _require_plannable(request: ExportRequest, spec: ModelSpec) -> None:
     """A budget in dB against the truth means nothing without trained weights and a truth."""
-    if request.budget is None:
-        return
-    if spec.weights is None or not spec.weights.trained:
-        raise UsageError(
-            f"a drift budget for {spec.name}, which is untrained, would mean nothing",
-            where="--drift-budget",
-            fix="Name a checkpoint that was trained.",
-        )
-    if request.plans_layers and spec.scale > 1:
-        raise UsageError(
-            "no layers are planned for a network that enlarges: its calibration has no truth to compare with",
-            where="--drift-budget",
-            fix="Export with --int8 alone, or name the layers with --plan.",
-        )
+    if request.budget is not None:
+        require_truth(spec, plans=request.plans_layers)
 
 
 def _fitting_plan(path: Path, precision: Precision) -> PrecisionPlan:
@@ -306,12 +302,8 @@ def _plan(model: ir.Model, precision: Precision, placement: Placement, planning:
         return base
     if planning is None:
         return plan_eight_bits(model.graph, base, placement, precision)
-    left = {
-        name: "too much drift for its work under the budget"
-        for name in planning.macs
-        if name not in planning.planned.chosen
-    }
-    return plan_eight_bits(model.graph, base, placement, precision, costs_db=planning.costs_db(), left=left)
+    costs = planning.attribution.costs_db()
+    return plan_eight_bits(model.graph, base, placement, precision, costs_db=costs, left=planning.left())
 
 
 def _twin(loaded: LoadedModel, graph: GraphInput, request: ExportRequest) -> ir.Model:
@@ -321,7 +313,7 @@ def _twin(loaded: LoadedModel, graph: GraphInput, request: ExportRequest) -> ir.
     return twin
 
 
-def _planning(
+def _planning_task(
     model: ir.Model,
     twin: ir.Model,
     placement: Placement,
@@ -330,16 +322,13 @@ def _planning(
     graph: GraphInput,
     destination: Path,
     spec: ModelSpec,
-    console: Console,
-) -> Planning:
-    assert request.budget is not None
+) -> PlanningTask:
     every = plan_eight_bits(model.graph, plan_fp16(model), placement, request.precision)
-    return plan_eight_bit_layers(
+    return PlanningTask(
         model,
         twin,
-        [layer.layer for layer in every.layers if layer.type.eight_bits],
+        tuple(layer.layer for layer in every.layers if layer.type.eight_bits),
         calibration,
-        request.budget,
         KINDS[request.precision],
         graph,
         state_path=destination.with_suffix(".planning.json"),
@@ -349,7 +338,6 @@ def _planning(
             "also": list(request.also),
             "version": __version__,
         },
-        console=console,
     )
 
 

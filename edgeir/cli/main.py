@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 import typer
 
 from edgeir import __version__
-from edgeir.cli import bench, doctor, export, inspect, lint, models, run, train, validate
+from edgeir.cli import bench, calibrate, doctor, export, inspect, lint, models, run, train, validate
 from edgeir.errors import EdgeIRError, MissingDependency
 
 INTERRUPTED = 130
@@ -40,6 +40,7 @@ app = typer.Typer(
 )
 app.command("export")(export.command)
 app.command("run")(run.command)
+app.command("calibrate")(calibrate.command)
 app.command("train")(train.command)
 app.command("validate")(validate.command)
 app.command("bench")(bench.command)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from edgeir.errors import UsageError
+
+if TYPE_CHECKING:
+    from edgeir.calibrate.planner import Loss
 
 _SIZE = re.compile(r"(\d{1,6})[xX](\d{1,6})", re.ASCII)
 
@@ -15,3 +19,25 @@ def parse_size(text: str, *, where: str) -> tuple[int, int]:
     if match is None:
         raise UsageError("not a size", where=where, expected="HEIGHTxWIDTH in pixels, such as 256x256", got=repr(text))
     return int(match[1]), int(match[2])
+
+
+def drift_budget(mean_db: float | None, worst_db: float | None) -> Loss | None:
+    """What ``--drift-budget`` and ``--worst-drift-budget`` allow; the brightness may shift as far as its gate.
+
+    Raises:
+        UsageError: not above 0, or the second without the first.
+    """
+    from edgeir.calibrate.planner import Loss
+    from edgeir.compare.gates import GATES
+    from edgeir.precision import Precision
+
+    for option, value in (("--drift-budget", mean_db), ("--worst-drift-budget", worst_db)):
+        if value is not None and not 0 < value < float("inf"):
+            raise UsageError("the budget is not a loss in dB", where=option, expected="above 0", got=f"{value:g}")
+    if mean_db is None:
+        if worst_db is not None:
+            raise UsageError("--worst-drift-budget goes with --drift-budget", where="--worst-drift-budget")
+        return None
+    gates = GATES[Precision.INT8]
+    assert gates.worst_degradation_db is not None and gates.brightness_shift_8bit is not None
+    return Loss(mean_db, gates.worst_degradation_db if worst_db is None else worst_db, gates.brightness_shift_8bit)

@@ -36,10 +36,11 @@ from edgeir.calibrate.switched import SwitchedGraph
 from edgeir.cli.calibrating import Calibration
 from edgeir.cli.console import Console
 from edgeir.compare.drift import Sample
-from edgeir.errors import CheckFailed
+from edgeir.errors import CheckFailed, UsageError
 from edgeir.export.rewrites.cost import macs_of
 from edgeir.imaging.layout import middle_of
 from edgeir.runtime.restore import GraphInput
+from edgeir.spec import ModelSpec
 
 TWIN_PX = 96
 SENSITIVITY_SAMPLES = 6
@@ -47,22 +48,16 @@ MOST_CORRECTIONS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Planning:
-    """What was decided, and why.
+class Attribution:
+    """What each layer that may be in eight bits costs alone.
 
     Attributes:
-        budget: what was asked for.
-        planned: the layers, by the twin.
-        sensitivity: of every candidate.
-        full: the chosen layers at full size, on the calibration's pictures.
-        macs: multiply-accumulates of each candidate, at full size.
-        state: the file of what was measured, to be removed once the plan is used.
+        sensitivity: of every candidate, in the order of the graph.
+        macs: multiply-accumulates of each, at full size.
+        state: the file of what was measured, to be removed once it is used.
     """
 
-    budget: Loss
-    planned: PlannedLayers
     sensitivity: Sensitivity
-    full: Evaluation
     macs: Mapping[str, int]
     state: PlanningState
 
@@ -71,52 +66,122 @@ class Planning:
         return {name: self.sensitivity.cost_db(name) for name in self.sensitivity.effects}
 
 
+@dataclass(frozen=True, slots=True)
+class Planning:
+    """What was decided, and why.
+
+    Attributes:
+        attribution: of every candidate.
+        budget: what was asked for.
+        planned: the layers, by the twin.
+        full: the chosen layers at full size, on the calibration's pictures.
+    """
+
+    attribution: Attribution
+    budget: Loss
+    planned: PlannedLayers
+    full: Evaluation
+
+    def left(self) -> dict[str, str]:
+        """The layers that were not chosen, with the reason."""
+        chosen = set(self.planned.chosen)
+        return {
+            name: "too much drift for its work under the budget" for name in self.attribution.macs if name not in chosen
+        }
+
+
 def twin_size(graph: GraphInput) -> tuple[int, int]:
     """Height and width of the twin, pixels: never larger than the graph itself."""
     height, width = (graph.rule.near(min(side, TWIN_PX)) for side in graph.optimum)
     return height, width
 
 
-def plan_eight_bit_layers(
-    model: ir.Model,
-    twin: ir.Model,
-    candidates: Sequence[str],
-    calibration: Calibration,
-    budget: Loss,
-    kind: LowPrecision,
-    graph: GraphInput,
-    *,
-    state_path: Path,
-    identity: Mapping[str, object],
-    console: Console,
-) -> Planning:
-    """Choose the layers for eight bits.
+def require_truth(spec: ModelSpec, *, plans: bool) -> None:
+    """Refuse a budget that would mean nothing.
 
     Args:
+        spec: of the network.
+        plans: the budget decides which layers go into eight bits; otherwise it is a limit and nothing else.
+
+    Raises:
+        UsageError: the network is untrained, or layers would be planned on pictures that have no truth.
+    """
+    if spec.weights is None or not spec.weights.trained:
+        raise UsageError(
+            f"a drift budget for {spec.name}, which is untrained, would mean nothing",
+            where="--drift-budget",
+            fix="Name a checkpoint that was trained.",
+        )
+    if plans and spec.scale > 1:
+        raise UsageError(
+            "no layers are planned for a network that enlarges: its calibration has no truth to compare with",
+            where="--drift-budget",
+            fix="Export with --int8 alone, or name the layers with --plan.",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PlanningTask:
+    """What is planned, and on what.
+
+    Attributes:
         model: FP32, rewritten, at full size.
-        twin: the same network, rewritten in the same way, at `twin_size`.
+        twin: the same network, rewritten in the same way, at `twin_size`; ``None`` measures on ``model`` itself.
         candidates: layers that may be in eight bits.
         calibration: ranges of ``model``, and the pictures that decide.
-        budget: what may be lost.
         kind: `INT8` or `FP8`.
         graph: the batches that ``model`` takes.
         state_path: where a stopped planner finds what it measured.
         identity: what the measurements depend on besides the calibration.
-        console: for progress.
     """
-    ranges, tensors = calibration.amax(), input_tensors(model.graph)
-    amax = {name: ranges[tensors[name]] for name in candidates}
-    entries = {entry.layer.name: entry.node for entry in graph_layers(model.graph)}
-    macs = {name: macs_of(entries[name]) for name in candidates}
-    small = twin_size(graph)
-    full_size = _full_samples(calibration)
-    samples = [
-        replace(one, degraded=middle_of(one.degraded, *small), clean=middle_of(one.clean, *small)) for one in full_size
-    ]
-    state = PlanningState(state_path, _key(identity, amax, calibration, kind))
-    switched = SwitchedGraph(twin, amax, kind)
+
+    model: ir.Model
+    twin: ir.Model | None
+    candidates: Sequence[str]
+    calibration: Calibration
+    kind: LowPrecision
+    graph: GraphInput
+    state_path: Path
+    identity: Mapping[str, object]
+
+    def amax(self) -> dict[str, float]:
+        """By candidate, of the tensor that it reads."""
+        ranges, tensors = self.calibration.amax(), input_tensors(self.model.graph)
+        return {name: ranges[tensors[name]] for name in self.candidates}
+
+    def switched(self) -> SwitchedGraph:
+        """What is measured on."""
+        return SwitchedGraph(self.model if self.twin is None else self.twin, self.amax(), self.kind)
+
+    def samples(self) -> list[Sample]:
+        """Of the size of what is measured on."""
+        full_size = self.full_samples()
+        if self.twin is None:
+            return full_size
+        small = twin_size(self.graph)
+        return [
+            replace(one, degraded=middle_of(one.degraded, *small), clean=middle_of(one.clean, *small))
+            for one in full_size
+        ]
+
+    def full_samples(self) -> list[Sample]:
+        """The crops of the calibration."""
+        pictures = self.calibration.pictures
+        return [
+            Sample(sample.picture, sample.condition, degraded, clean)
+            for sample, (degraded, clean) in zip(pictures.samples, pictures.pairs(), strict=True)
+        ]
+
+
+def attribute_drift(task: PlanningTask, *, console: Console) -> Attribution:
+    """Measure every candidate alone, on some of the crops."""
+    amax = task.amax()
+    entries = {entry.layer.name: entry.node for entry in graph_layers(task.model.graph)}
+    macs = {name: macs_of(entries[name]) for name in task.candidates}
+    state = PlanningState(task.state_path, _key(task, amax))
     if state.effects:
         console.say(f"      going on with what was measured before: {len(state.effects)} of {len(amax)} layers")
+    samples = task.samples()
     with console.bar("layers measured alone", len(amax) - len(state.effects)) as advance:
 
         def measured(name: str, effect: Effect) -> None:
@@ -124,9 +189,23 @@ def plan_eight_bit_layers(
             advance()
 
         few = samples[:: max(len(samples) // SENSITIVITY_SAMPLES, 1)]
-        sensitivity = measure_sensitivity(switched, few, known=state.effects, on_layer=measured)
-    on_twin = _evaluation(switched, samples)
-    at_full_size = _evaluation(SwitchedGraph(model, amax, kind), full_size)
+        sensitivity = measure_sensitivity(task.switched(), few, known=state.effects, on_layer=measured)
+    return Attribution(sensitivity, macs, state)
+
+
+def plan_eight_bit_layers(task: PlanningTask, budget: Loss, *, console: Console) -> Planning:
+    """Find the layers that fit ``budget`` in eight bits, with most multiply-accumulates.
+
+    The twin decides, quickly; the graph itself confirms, and where it loses more than the twin said, the twin's budget
+    shrinks by as much.
+
+    Raises:
+        CheckFailed: nothing fits.
+    """
+    attribution = attribute_drift(task, console=console)
+    sensitivity, macs, state = attribution.sensitivity, attribution.macs, attribution.state
+    on_twin = _evaluation(task.switched(), task.samples())
+    at_full_size = _evaluation(SwitchedGraph(task.model, task.amax(), task.kind), task.full_samples())
 
     def say(evaluation: Evaluation) -> None:
         verdict = "fits" if evaluation.fits else "too much"
@@ -147,7 +226,7 @@ def plan_eight_bit_layers(
         full = Evaluation(len(planned.chosen), loss, loss.within(budget))
         console.say(f"      at full size: {loss}")
         if full.fits:
-            return Planning(budget, planned, sensitivity, full, macs, state)
+            return Planning(attribution, budget, planned, full)
         allowed = allowed.times(0.9 / loss.excess(budget))
     raise CheckFailed(
         "what fits the budget on small pictures does not at full size",
@@ -170,20 +249,10 @@ def _cheapest(sensitivity: Sensitivity) -> str:
     return f"{cost:.2g} dB for the cheapest, '{name}'"
 
 
-def _key(
-    identity: Mapping[str, object], amax: Mapping[str, float], calibration: Calibration, kind: LowPrecision
-) -> str:
+def _key(task: PlanningTask, amax: Mapping[str, float]) -> str:
     """Of everything that a measurement depends on."""
-    samples = [
-        (calibration.pictures.sha256[one.picture], one.condition, one.top, one.left)
-        for one in calibration.pictures.samples
-    ]
-    text = json.dumps([identity, dict(amax), samples, calibration.pictures.seed, kind.name, TWIN_PX])
+    pictures = task.calibration.pictures
+    samples = [(pictures.sha256[one.picture], one.condition, one.top, one.left) for one in pictures.samples]
+    size = twin_size(task.graph) if task.twin is not None else task.graph.optimum
+    text = json.dumps([task.identity, dict(amax), samples, pictures.seed, task.kind.name, size])
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _full_samples(calibration: Calibration) -> list[Sample]:
-    return [
-        Sample(sample.picture, sample.condition, degraded, clean)
-        for sample, (degraded, clean) in zip(calibration.pictures.samples, calibration.pictures.pairs(), strict=True)
-    ]

@@ -26,6 +26,7 @@ def to_html(report: Report) -> str:
         report=report,
         with_unit=wording.with_unit,
         numeric_columns=wording.numeric_columns,
+        shades=wording.shades,
         pictures={name: base64.b64encode(png).decode("ascii") for name, png in report.pictures.items()},
         provenance=wording.provenance_lines(report),
     )

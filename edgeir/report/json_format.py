@@ -35,6 +35,7 @@ def to_json(report: Report) -> str:
                 "columns": list(table.columns),
                 "rows": [[_cell(value) for value in row] for row in table.rows],
                 "note": table.note,
+                **({"heat": True} if table.heat else {}),
             }
             for table in report.tables
         ],
@@ -68,6 +69,7 @@ def report_from_json(text: str, *, where: str = "report") -> Report:
                     tuple(table["columns"]),
                     tuple(tuple(_uncell(value) for value in row) for row in table["rows"]),
                     table["note"],
+                    bool(table.get("heat", False)),
                 )
                 for table in data["tables"]
             ),

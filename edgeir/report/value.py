@@ -81,12 +81,14 @@ class Table:
         columns: one name per column, units included (``"p50 ms"``).
         rows: one cell per column.
         note: a sentence below the table, or ``""``.
+        heat: where colours can be shown, numbers are shaded by their share of the largest one of the table.
     """
 
     title: str
     columns: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     note: str = ""
+    heat: bool = False
 
     def __post_init__(self) -> None:
         for number, row in enumerate(self.rows, 1):

@@ -46,6 +46,15 @@ def numeric_columns(table: Table) -> tuple[bool, ...]:
     return tuple(any(_is_number(row[index]) for row in table.rows) for index in range(len(table.columns)))
 
 
+def shades(table: Table) -> tuple[tuple[int, ...], ...]:
+    """Per cell how dark it is, 0 to 100: its share of the largest finite number, 0 for words and below zero."""
+    finite = [[_finite(value) for value in row] for row in table.rows]
+    largest = max((value for row in finite for value in row), default=0.0)
+    if not table.heat or largest <= 0:
+        return tuple((0,) * len(row) for row in finite)
+    return tuple(tuple(round(100 * max(value, 0.0) / largest) for value in row) for row in finite)
+
+
 def with_unit(value: float, unit: str) -> str:
     """``"0.41 dB"``, or the bare number without a unit."""
     return f"{number(value)} {unit}" if unit else number(value)
@@ -84,6 +93,11 @@ def _joined(value: Any) -> str:
     if isinstance(value, (list, tuple)):
         return " ".join(_joined(part) for part in value)
     return cell(value) if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+def _finite(value: Cell) -> float:
+    number_or_nothing = value if isinstance(value, (int, float)) and not isinstance(value, bool) else 0.0
+    return float(number_or_nothing) if math.isfinite(number_or_nothing) else 0.0
 
 
 def _is_number(value: Cell) -> bool:

@@ -41,7 +41,7 @@ def calibrated(network: Any) -> dict[str, float]:
     model = network.graph()
     names, tensors = placement_of(model.graph).quantized, input_tensors(model.graph)
     wanted = [tensors[name] for name in names]
-    ranges = observe(model, wanted, lambda: [network.picture(seed=seed) for seed in range(3)], method="minmax")
+    ranges = observe(model, wanted, lambda: [network.picture(seed=seed) for seed in range(3)], method="minmax").ranges
     return {name: ranges.tensors[tensors[name]].amax for name in names}
 
 

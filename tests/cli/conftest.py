@@ -105,6 +105,24 @@ def made_static(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="session")
+def wide_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small CEA with layers wide enough for eight bits; its record says "trained", so that budgets count."""
+    settings = {"dim": 16, "blocks": [1, 1, 1, 1], "refine": 1, "heads": [1, 2, 1, 2], "rank": 4, "adapter_width": 16}
+    path = tmp_path_factory.mktemp("wide") / "wide.safetensors"
+    weights = WeightsSpec(source="checkpoint", trained=True, sha256="")
+    save_checkpoint(path, build_seeded("cea", settings, seed=7), describe("cea-custom", "cea", settings, weights))
+    return path
+
+
+@pytest.fixture(scope="session")
+def made_wide(wide_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its bundle in FP16 for 32x32; nobody may change it."""
+    path = tmp_path_factory.mktemp("wide-bundle") / "wide.edgeir"
+    _export("--checkpoint", wide_file, "--size", "32x32", "--target", "ort", "--out", path)
+    return path
+
+
+@pytest.fixture(scope="session")
 def made_dynamic(weights_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle for 64x64 to 128x128; nobody may change it."""
     path = tmp_path_factory.mktemp("dynamic") / "dynamic.edgeir"

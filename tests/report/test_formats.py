@@ -18,7 +18,7 @@ from edgeir.report import wording
 from edgeir.report.formats import FORMATS, emit
 from edgeir.report.json_format import report_from_json
 from edgeir.report.terminal import terminal_view, to_terminal
-from edgeir.report.value import Check, Fact, Report
+from edgeir.report.value import Check, Fact, Report, Table
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
 
@@ -172,3 +172,16 @@ def test_terminal_width_and_colours(report: Report) -> None:
     console = Console(force_terminal=True, color_system="truecolor", width=100, record=True, file=io.StringIO())
     console.print(terminal_view(report))
     assert "\x1b[1;31mFAILED" in console.export_text(styles=True)
+
+
+def test_heat_is_the_share_of_the_largest_number() -> None:
+    table = Table(
+        "t", ("layer", "a", "b"), (("x", 0.5, 2.0), ("y", math.inf, None), ("z", -1.0, 0.0), ("w", True, 1)), heat=True
+    )
+    assert wording.shades(table) == ((0, 25, 100), (0, 0, 0), (0, 0, 0), (0, 0, 50))
+    assert set(wording.shades(dataclasses.replace(table, heat=False))) == {(0, 0, 0)}
+    zeros = dataclasses.replace(table, rows=(("x", 0.0, 0.0),))
+    assert wording.shades(zeros) == ((0, 0, 0),)
+    report = Report(title="t", summary="s", tables=(table,))
+    assert 'style="--heat: 100%"' in emit(report, "html")
+    assert report_from_json(emit(report, "json")) == report
