@@ -28,10 +28,13 @@ class Observation:
     Attributes:
         ranges: of its tensors.
         seen: the magnitudes that they were found on, by the tensor's name.
+        extremes: by the tensor's name, which batch held its largest magnitude, counted from 0; the first of several. A
+            tensor of zeros has none.
     """
 
     ranges: Ranges
     seen: Mapping[str, Magnitudes]
+    extremes: Mapping[str, int]
 
 
 def observe(
@@ -66,21 +69,25 @@ def observe(
     for name in observers:
         if name not in values:
             raise GraphError(f"the graph has no tensor '{name}'", where="calibration", fix=nearest(name, values))
+    extremes: dict[str, int] = {}
     seen = 0
     for group in _groups({name: values[name] for name in observers}, most_memory):
         session = OrtSession(_exposed(model, group), arena=False)
         seen = 0
-        for batch in pictures():
+        for index, batch in enumerate(pictures()):
             outputs = session.run_all(batch)
             for name in group:
+                before = observers[name].magnitudes.largest
                 observers[name].observe(outputs.get(name, batch))  # the graph's input is no output
+                if observers[name].magnitudes.largest > before:
+                    extremes[name] = index
             seen += len(batch)
             on_picture()
         del session
     if observers and not seen:
         raise UsageError("there is no picture to calibrate with", where="calibration")
     ranges = Ranges(method, seen, {name: _range(observer) for name, observer in observers.items()})
-    return Observation(ranges, {name: observer.magnitudes for name, observer in observers.items()})
+    return Observation(ranges, {name: observer.magnitudes for name, observer in observers.items()}, extremes)
 
 
 def passes(model: ir.Model, tensors: Sequence[str], most_memory: int = MOST_MEMORY) -> int:

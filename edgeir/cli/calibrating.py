@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,12 +57,14 @@ class Calibration:
         ranges: in use, of every tensor that a layer with weights reads.
         fits: how well each fits what was seen, the worst first.
         readers: the layers that read each tensor.
+        extremes: how many tensors had their largest magnitude under each degradation.
     """
 
     pictures: CalibrationSet
     ranges: Ranges
     fits: tuple[RangeFit, ...]
     readers: Mapping[str, tuple[str, ...]]
+    extremes: Mapping[str, int]
 
     def amax(self) -> dict[str, float]:
         """By the tensor's name."""
@@ -123,7 +126,8 @@ def calibrate(
         console.say(f"      the range of '{fit.tensor}', which {' and '.join(readers[fit.tensor])} reads: {fit}")
     if len(wrong) > _NAMED:
         console.say(f"      and {len(wrong) - _NAMED} more; the report has them all")
-    return Calibration(pictures, ranges, fits, readers)
+    extremes = Counter(pictures.samples[index].condition for index in observed.extremes.values())
+    return Calibration(pictures, ranges, fits, readers, extremes)
 
 
 def _fitting_ranges(path: Path, tensors: Sequence[str]) -> Ranges:

@@ -23,12 +23,14 @@ def _seen(calibration: Calibration) -> Table:
     used = len({sample.picture for sample in pictures.samples})
     return Table(
         title="Calibration: what was seen",
-        columns=("degradation", "crops", "darkest mean luma", "brightest"),
+        columns=("degradation", "crops", "darkest mean luma", "brightest", "set the range of, tensors"),
         rows=tuple(
-            (name, count, round(low, 3), round(high, 3)) for name, count, low, high in luminance_bands(pictures)
+            (name, count, round(low, 3), round(high, 3), calibration.extremes.get(name, 0))
+            for name, count, low, high in luminance_bands(pictures)
         ),
         note=f"Crops of {pictures.height}x{pictures.width} pixels of {used} pictures, before they were degraded; "
-        "calibration.json names them by the hash of their content.",
+        "calibration.json names them by the hash of their content. More pictures of the kind that set most ranges "
+        "would add most.",
     )
 
 

@@ -52,6 +52,14 @@ def test_groups_change_nothing(model: ir.Model) -> None:
     assert len(model.graph.outputs) == 1
 
 
+def test_who_set_the_largest_magnitude(model: ir.Model) -> None:
+    observation = observe(model, ["image", "a"], batches, most_memory=1)
+    relu = np.maximum(PICTURES, 0)
+    for name, array in (("image", PICTURES), ("a", relu)):
+        assert observation.extremes[name] == int(np.abs(array).max(axis=(1, 2, 3, 4)).argmax())
+    assert observe(model, ["a"], lambda: [np.zeros((1, 4, 8, 8), np.float32)]).extremes == {}
+
+
 def test_what_is_refused(model: ir.Model) -> None:
     with pytest.raises(GraphError, match=r"no tensor 'bb'.*Did you mean 'b'"):
         observe(model, ["bb"], batches)
