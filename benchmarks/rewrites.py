@@ -227,15 +227,13 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     started = time.perf_counter()
-    rows = [
-        measure(model, side, threads=arguments.threads, rounds=arguments.rounds)
-        for model in arguments.models
-        for side in arguments.sizes
-    ]
-    provenance = collect(seconds=time.perf_counter() - started).to_dict()
-    result = {"threads": arguments.threads, "rounds": arguments.rounds, "rows": rows, "provenance": provenance}
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    rows = []
+    for model, side in ((model, side) for model in arguments.models for side in arguments.sizes):
+        rows.append(measure(model, side, threads=arguments.threads, rounds=arguments.rounds))
+        provenance = collect(seconds=time.perf_counter() - started).to_dict()
+        result = {"threads": arguments.threads, "rounds": arguments.rounds, "rows": rows, "provenance": provenance}
+        if arguments.out is not None:  # after every row: a run takes most of an hour
+            arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

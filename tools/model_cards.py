@@ -6,6 +6,7 @@ python tools/model_cards.py            writes edgeir/models/weights/NAME.md for 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +36,8 @@ def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: 
     """The card of one variant, Markdown."""
     if measured["weights_sha256"] != record["loaded_sha256"]:
         raise SystemExit(f"{name}: the results were measured on other weights; run benchmarks.restoration again")
-    earlier = record.get("before") or {"seconds": 0}
-    minutes = (record["seconds"] + earlier["seconds"]) / 60
+    runs = list(_runs(record))
+    minutes = sum(run["seconds"] for run in runs) / 60
     chosen = "best on held-out pictures" if record["chosen"] == "best" else "the last step's"
     lines = [
         f"# {name}",
@@ -45,7 +46,7 @@ def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: 
         "",
         "| | |",
         "|---|---|",
-        *(_run_rows(record["before"], "begun with") if record.get("before") else ()),
+        *(row for run in runs[:-1] for row in _run_rows(run, "begun with")),
         *_run_rows(record, "recipe"),
         f"| on | {record['hardware']} |",
         f"| for | {minutes:.0f} minutes in all, validation included |",
@@ -75,6 +76,13 @@ def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: 
         "",
     ]
     return "\n".join(lines)
+
+
+def _runs(record: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The runs that the weights went through, the first one first."""
+    if record.get("before"):
+        yield from _runs(record["before"])
+    yield record
 
 
 def _run_rows(record: dict[str, Any], label: str) -> list[str]:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 
@@ -23,6 +23,8 @@ from edgeir.provenance import collect
 from edgeir.storage import atomic_write_bytes
 from edgeir.train.recipe import Recipe, read_recipe
 from edgeir.train.state import BEST, LATEST, load_state
+
+Kept = Literal["best", "latest"]
 
 LEAST_FIDELITY_DB = 55.0
 """Float16 weights against float32 weights on random pictures; below it they are not the same network any more."""
@@ -38,11 +40,12 @@ class TrainingRecord:
         steps, patches, pixels: optimiser steps, and what they looked at.
         seconds: trained in all sessions, validation included.
         hardware: in words.
-        chosen: ``"best"`` (by the mean PSNR on held-out pictures, ``held_out_db``) or ``"latest"``.
+        chosen: ``"best"`` (by the mean PSNR on held-out pictures, ``held_out_db``, dB) or ``"latest"``.
         weights_sha256: digest of the float16 tensors.
         loaded_sha256: digest of the same weights loaded as float32, which specs, manifests and reports quote.
         versions: of the packages that trained.
-        before: the record of the run whose weights this one began with, if it went on from one.
+        before: the record of the run whose weights this one began with, if it went on from one, which may have such a
+            record in turn.
     """
 
     variant: str
@@ -61,7 +64,9 @@ class TrainingRecord:
     before: dict[str, Any] | None = None
 
 
-def publish(run: Path, folder: Path, *, hardware: str, before: Path | None = None) -> TrainingRecord:
+def publish(
+    run: Path, folder: Path, *, hardware: str, before: Path | None = None, keep: Kept | None = None
+) -> TrainingRecord:
     """Write the weights of the run in ``run`` and their record to ``folder``, which must exist.
 
     Args:
@@ -69,6 +74,8 @@ def publish(run: Path, folder: Path, *, hardware: str, before: Path | None = Non
         folder: where ``VARIANT.safetensors`` and ``VARIANT.json`` go.
         hardware: what it was trained on, for the model card.
         before: the published record of the run that ``model.initial`` came from.
+        keep: which weights; by default the best on held-out pictures where the recipe validates. Where conditions
+            differ much, one picture of an easy one can outweigh the others in that mean: then the last are better.
 
     Raises:
         UsageError: there is no finished run, it is not of a variant of the zoo, or it began with weights (did not) and
@@ -90,7 +97,7 @@ def publish(run: Path, folder: Path, *, hardware: str, before: Path | None = Non
         raise UsageError("the recipe trains no variant of the zoo", where=recipe.name, expected="model.variant")
     variant = recipe.model.variant
     earlier = _record_before(recipe, before)
-    chosen = "best" if (run / BEST).is_file() else "latest"
+    chosen = keep or ("best" if (run / BEST).is_file() else "latest")
     loaded = load_checkpoint(run / (BEST if chosen == "best" else LATEST), variant=variant)
     single = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
@@ -122,7 +129,7 @@ def publish(run: Path, folder: Path, *, hardware: str, before: Path | None = Non
         seconds=round(state.seconds),
         hardware=hardware,
         chosen=chosen,
-        held_out_db=None if state.best_db is None else round(state.best_db, 3),
+        held_out_db=round(state.best_db, 3) if chosen == "best" and state.best_db is not None else None,
         weights_sha256=stored.weights.sha256,
         loaded_sha256=weights_digest({name: tensor.float() for name, tensor in half.items()}),
         versions={name: version for name, version in collect(seconds=0).versions.items() if name in _TRAINING},
@@ -169,9 +176,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, required=True, help="folder for the weights and their record")
     parser.add_argument("--hardware", required=True, help="what the run was trained on, in words")
     parser.add_argument("--before", type=Path, help="record of the run that this one began with, VARIANT.json")
+    parser.add_argument("--keep", choices=get_args(Kept), help="which weights (best, where the recipe validates)")
     chosen = parser.parse_args(arguments)
     try:
-        record = publish(chosen.run, chosen.to, hardware=chosen.hardware, before=chosen.before)
+        record = publish(chosen.run, chosen.to, hardware=chosen.hardware, before=chosen.before, keep=chosen.keep)
     except EdgeIRError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -41,7 +41,8 @@ class Model(Section):
     Attributes:
         variant: key of `edgeir.models.registry.VARIANTS`.
         overrides: settings that differ from the variant's.
-        initial: checkpoint to start from, relative to the data folder; otherwise the seed decides.
+        initial: checkpoint to start from, relative to the data folder, or ``shipped`` for the weights that come with
+            edgeir; otherwise the seed decides.
     """
 
     variant: str

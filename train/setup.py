@@ -13,7 +13,7 @@ from edgeir.imaging.conditions import condition_named
 from edgeir.imaging.draws import Mixture
 from edgeir.models.build import LoadedModel, describe, name_of
 from edgeir.models.checkpoint import load_checkpoint
-from edgeir.models.loading import load_seeded, reconfigure
+from edgeir.models.loading import load_named, load_seeded, reconfigure
 from edgeir.models.registry import variant
 from edgeir.spec import ModelSpec
 from edgeir.train.data import Source
@@ -21,6 +21,9 @@ from edgeir.train.layouts import list_examples
 from edgeir.train.pictures import readable, sharpest
 from edgeir.train.recipe import Data, Recipe
 from edgeir.train.validation import HeldOut
+
+SHIPPED = Path("shipped")
+"""Of ``model.initial``: not a file, but the weights that come with edgeir."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +52,14 @@ def network_of(recipe: Recipe, data_root: Path) -> LoadedModel:
     """The network with its first weights: from ``model.initial``, or drawn from the recipe's seed.
 
     Raises:
-        UsageError: unknown variant or setting.
+        UsageError: unknown variant or setting, or no weights come for it.
         CheckpointError: the initial checkpoint cannot be read or is of another network.
     """
     spec = spec_of(recipe)
     if recipe.model.initial is None:
         return load_seeded(recipe.model.variant, seed=recipe.seed, overrides=recipe.model.overrides)
+    if recipe.model.initial == SHIPPED:
+        return _shipped(recipe)
     loaded = load_checkpoint(data_root / recipe.model.initial)
     if loaded.spec.name != spec.name:
         raise UsageError(
@@ -64,6 +69,18 @@ def network_of(recipe: Recipe, data_root: Path) -> LoadedModel:
             got=loaded.spec.name,
         )
     return reconfigure(loaded, spec.config)
+
+
+def _shipped(recipe: Recipe) -> LoadedModel:
+    loaded = load_named(recipe.model.variant, overrides=recipe.model.overrides)
+    if loaded.spec.weights is None or not loaded.spec.weights.trained:
+        raise UsageError(
+            f"no weights come for {loaded.spec.name}",
+            where="model.initial",
+            got=str(SHIPPED),
+            fix="Name a checkpoint below the data folder, or leave it out.",
+        )
+    return loaded
 
 
 def check_sizes(recipe: Recipe, spec: ModelSpec, *, world: int) -> None:

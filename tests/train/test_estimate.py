@@ -8,7 +8,7 @@ import torch
 from edgeir.train.estimate import estimate
 from edgeir.train.recipe import Recipe, find_recipe, parse_recipe, read_recipe
 
-DETAIL = "synthetic-exda-tiny-detail"
+EXDA = ["synthetic-exda-tiny", "synthetic-exda-tiny-detail", "synthetic-exda-tiny-weak"]
 
 
 def recipe(**changes: object) -> Recipe:
@@ -22,7 +22,7 @@ def recipe(**changes: object) -> Recipe:
     return parse_recipe(content, where="test")
 
 
-@pytest.mark.parametrize("name", ["quick", "synthetic-cea-tiny", "synthetic-exda-tiny", DETAIL, "synthetic-kgt-tiny"])
+@pytest.mark.parametrize("name", ["quick", "synthetic-cea-tiny", *EXDA, "synthetic-kgt-tiny"])
 def test_every_recipe_for_this_machine_can_be_estimated(name: str) -> None:
     needs = estimate(read_recipe(find_recipe(name)))
     assert 0 < needs.parameters < 7e6

@@ -64,6 +64,20 @@ def test_half_the_bytes_and_the_same_network(recipe: Recipe, pictures: Path, tmp
     assert (record.chosen, record.hardware) == ("latest", "two cores")
 
 
+def test_the_last_weights_may_be_kept_beside_better_ones(
+    recipe: Recipe, pictures: Path, tmp_path: Path, content: Content
+) -> None:
+    folder = run(recipe, pictures, tmp_path / "run")
+    other = load_checkpoint(folder / "latest.safetensors")
+    with torch.no_grad():
+        next(other.module.parameters()).mul_(0.5)
+    save_checkpoint(folder / "best.safetensors", other.module, other.spec)
+    best, last = (publish(folder, tmp_path, hardware="x", keep=keep) for keep in (None, "latest"))
+    assert (best.chosen, last.chosen, last.held_out_db) == ("best", "latest", None)
+    assert best.weights_sha256 != last.weights_sha256
+    assert load_file(tmp_path / "cea-tiny.safetensors").keys() == load_file(folder / "latest.safetensors").keys()
+
+
 def test_a_run_before_its_end_is_refused(
     recipe: Recipe, pictures: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from edgeir.errors import UsageError
 from edgeir.models.loading import load_seeded
 from edgeir.train.recipe import parse_recipe
-from edgeir.train.setup import training_pictures
+from edgeir.train.setup import network_of, training_pictures
 
 
 def test_a_section_decides_how_many_pictures_and_how_many_of_them_grey(
@@ -24,3 +27,17 @@ def test_a_section_decides_how_many_pictures_and_how_many_of_them_grey(
     assert len(half.examples) == (len(all_of_them.examples) + 1) // 2
     assert set(half.examples) < set(all_of_them.examples)
     assert (all_of_them.grey, half.grey) == (0.0, 0.25)
+
+
+def test_shipped_weights_to_begin_with(content: Callable[..., dict[str, Any]], pictures: Path) -> None:
+    recipe = parse_recipe(content(model={"variant": "cea-tiny", "initial": "shipped"}), where="test")
+    weights = network_of(recipe, pictures).spec.weights
+    assert weights is not None
+    assert (weights.trained, weights.source) == (True, "shipped")
+
+
+def test_there_are_none_for_every_network(content: Callable[..., dict[str, Any]], pictures: Path) -> None:
+    model = {"variant": "cea-tiny", "overrides": {"dim": 8}, "initial": "shipped"}
+    recipe = parse_recipe(content(model=model), where="test")
+    with pytest.raises(UsageError, match=r"model\.initial: no weights come for cea-custom"):
+        network_of(recipe, pictures)
