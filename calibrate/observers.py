@@ -24,6 +24,9 @@ from edgeir.quantization_placement import QMAX
 BINS = 4096
 """Bins of a histogram; more than half of them are in use, since the range is the next power of two."""
 
+Rounded = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
+"""Magnitudes and ``amax`` to what they are in eight bits, such as `edgeir.calibrate.qdq.LowPrecision.rounded`."""
+
 _LEVELS = QMAX + 1  # magnitudes that a symmetric INT8 tells apart, 0 included
 _CANDIDATES = 200
 _ALMOST_NO_COUNT = 1e-4
@@ -96,21 +99,21 @@ class Magnitudes:
         inside = (wanted - below[index]) / max(int(self.counts[index]), 1)
         return min((index + float(np.clip(inside, 0, 1))) * self.width, self.largest)
 
-    def centres(self) -> NDArray[np.float64]:
-        """``(BINS,)``: the middle of each bin."""
-        return (np.arange(BINS, dtype=np.float64) + 0.5) * self.width
-
-    def candidates(self) -> list[float]:
-        """Ranges to choose from, ascending, in equal steps up to `largest`."""
-        return [float(amax) for amax in self.largest * np.linspace(1 / _CANDIDATES, 1, _CANDIDATES)]
-
-    def energy(self, rounded: NDArray[np.float64]) -> float:
-        """Mean square error of all values if those of each bin, ``(BINS,)``, become ``rounded``.
+    def energy(self, rounded: Rounded, amax: float) -> float:
+        """Mean square error of all values if each becomes what ``rounded`` makes of the middle of its bin.
 
         What is lost inside a bin is counted as for values that are spread evenly over it.
         """
-        errors = (rounded - self.centres()) ** 2 + self.width**2 / 12
+        centres: NDArray[np.float64] = (np.arange(BINS, dtype=np.float64) + 0.5) * self.width
+        errors = (rounded(centres, amax) - centres) ** 2 + self.width**2 / 12
         return float(np.dot(self.counts, errors)) / max(self.seen, 1)
+
+    def best_range(self, rounded: Rounded) -> tuple[float, float]:
+        """The ``amax`` that loses least among equal steps up to `largest`, the first of several, and its `energy`."""
+        candidates = [float(amax) for amax in self.largest * np.linspace(1 / _CANDIDATES, 1, _CANDIDATES)]
+        energies = [self.energy(rounded, amax) for amax in candidates]
+        best = int(np.argmin(energies))
+        return candidates[best], energies[best]
 
     def share_above(self, magnitude: float) -> float:
         """The share of values larger than ``magnitude``, 0 to 1, to one bin."""
@@ -177,10 +180,11 @@ class MeanSquareError(Observer):
         seen = self.magnitudes
         if seen.largest == 0:
             return 0.0
-        return min(seen.candidates(), key=lambda amax: seen.energy(_in_int8(seen.centres(), amax)))
+        return seen.best_range(_in_int8)[0]
 
 
 def _in_int8(magnitudes: NDArray[np.float64], amax: float) -> NDArray[np.float64]:
+    """Without the smallest scale that a graph can store: a range scales with its values, however small they are."""
     scale = amax / QMAX
     rounded: NDArray[np.float64] = np.minimum(np.rint(magnitudes / scale), QMAX) * scale
     return rounded

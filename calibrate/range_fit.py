@@ -51,13 +51,11 @@ def fit_of(tensor: str, seen: Magnitudes, amax: float, kind: LowPrecision) -> Ra
     """Judge one range by the values that were seen; nothing is lost where nothing but zeros was."""
     if seen.largest == 0:
         return RangeFit(tensor, amax, 0.0, 0.0)
-    centres = seen.centres()
-    energies = {one: seen.energy(kind.rounded(centres, one)) for one in seen.candidates()}
-    best = min(energies, key=lambda one: energies[one])
-    given = seen.energy(kind.rounded(centres, amax))
-    if given <= energies[best]:
+    best, least = seen.best_range(kind.rounded)
+    given = seen.energy(kind.rounded, amax)
+    if given <= least:
         return RangeFit(tensor, amax, amax, 0.0)
-    return RangeFit(tensor, amax, best, 10 * math.log10(given / energies[best]))
+    return RangeFit(tensor, amax, best, 10 * math.log10(given / least))
 
 
 def range_fits(ranges: Ranges, seen: Mapping[str, Magnitudes], kind: LowPrecision) -> list[RangeFit]:

@@ -121,6 +121,7 @@ def _sets(planning: Planning) -> Table:
         title="Sets of layers that were measured",
         columns=("layers in eight bits", "mean drift dB", "worst degradation dB", "brightness", "fits"),
         rows=tuple(rows),
-        note=f"Budget: {budget}. Measured on small pictures of the calibration; the plan at full size on the same "
-        f"ones: {full.loss}. The drift per degradation above is of pictures that chose nothing.",
+        note=f"Budget: {budget}. Measured on {'small ' if planning.on_twin else ''}pictures of the calibration; the "
+        f"plan at full size on the same ones: {full.loss}. The drift per degradation above is of pictures that chose "
+        "nothing.",
     )

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import onnx_ir as ir
@@ -75,12 +76,14 @@ class Planning:
         budget: what was asked for.
         planned: the layers, by the twin.
         full: the chosen layers at full size, on the calibration's pictures.
+        on_twin: the sets were measured on a smaller twin.
     """
 
     attribution: Attribution
     budget: Loss
     planned: PlannedLayers
     full: Evaluation
+    on_twin: bool
 
     def left(self) -> dict[str, str]:
         """The layers that were not chosen, with the reason."""
@@ -120,7 +123,7 @@ def require_truth(spec: ModelSpec, *, plans: bool) -> None:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: what is derived is kept
 class PlanningTask:
     """What is planned, and on what.
 
@@ -144,26 +147,34 @@ class PlanningTask:
     state_path: Path
     identity: Mapping[str, object]
 
+    @cached_property
     def amax(self) -> dict[str, float]:
         """By candidate, of the tensor that it reads."""
         ranges, tensors = self.calibration.amax(), input_tensors(self.model.graph)
         return {name: ranges[tensors[name]] for name in self.candidates}
 
+    @cached_property
     def switched(self) -> SwitchedGraph:
         """What is measured on."""
-        return SwitchedGraph(self.model if self.twin is None else self.twin, self.amax(), self.kind)
+        return self.switched_at_full_size if self.twin is None else SwitchedGraph(self.twin, self.amax, self.kind)
 
+    @cached_property
+    def switched_at_full_size(self) -> SwitchedGraph:
+        """What confirms."""
+        return SwitchedGraph(self.model, self.amax, self.kind)
+
+    @cached_property
     def samples(self) -> list[Sample]:
         """Of the size of what is measured on."""
-        full_size = self.full_samples()
         if self.twin is None:
-            return full_size
+            return self.full_samples
         small = twin_size(self.graph)
         return [
             replace(one, degraded=middle_of(one.degraded, *small), clean=middle_of(one.clean, *small))
-            for one in full_size
+            for one in self.full_samples
         ]
 
+    @cached_property
     def full_samples(self) -> list[Sample]:
         """The crops of the calibration."""
         pictures = self.calibration.pictures
@@ -175,21 +186,19 @@ class PlanningTask:
 
 def attribute_drift(task: PlanningTask, *, console: Console) -> Attribution:
     """Measure every candidate alone, on some of the crops."""
-    amax = task.amax()
     entries = {entry.layer.name: entry.node for entry in graph_layers(task.model.graph)}
     macs = {name: macs_of(entries[name]) for name in task.candidates}
-    state = PlanningState(task.state_path, _key(task, amax))
+    state = PlanningState(task.state_path, _key(task))
     if state.effects:
-        console.say(f"      going on with what was measured before: {len(state.effects)} of {len(amax)} layers")
-    samples = task.samples()
-    with console.bar("layers measured alone", len(amax) - len(state.effects)) as advance:
+        console.say(f"      going on with what was measured before: {len(state.effects)} of {len(macs)} layers")
+    with console.bar("layers measured alone", len(macs) - len(state.effects)) as advance:
 
         def measured(name: str, effect: Effect) -> None:
             state.keep_effect(name, effect)
             advance()
 
-        few = samples[:: max(len(samples) // SENSITIVITY_SAMPLES, 1)]
-        sensitivity = measure_sensitivity(task.switched(), few, known=state.effects, on_layer=measured)
+        few = task.samples[:: max(len(task.samples) // SENSITIVITY_SAMPLES, 1)]
+        sensitivity = measure_sensitivity(task.switched, few, known=state.effects, on_layer=measured)
     return Attribution(sensitivity, macs, state)
 
 
@@ -204,8 +213,8 @@ def plan_eight_bit_layers(task: PlanningTask, budget: Loss, *, console: Console)
     """
     attribution = attribute_drift(task, console=console)
     sensitivity, macs, state = attribution.sensitivity, attribution.macs, attribution.state
-    on_twin = _evaluation(task.switched(), task.samples())
-    at_full_size = _evaluation(SwitchedGraph(task.model, task.amax(), task.kind), task.full_samples())
+    on_twin = _evaluation(task.switched, task.samples)
+    at_full_size = None if task.twin is None else _evaluation(task.switched_at_full_size, task.full_samples)
 
     def say(evaluation: Evaluation) -> None:
         verdict = "fits" if evaluation.fits else "too much"
@@ -222,11 +231,11 @@ def plan_eight_bit_layers(task: PlanningTask, budget: Loss, *, console: Console)
                 got=_cheapest(sensitivity),
                 fix="Allow more (--drift-budget, --worst-drift-budget), or export with --fp16.",
             )
-        loss = at_full_size(planned.chosen)
+        loss = planned.final.loss if at_full_size is None else at_full_size(planned.chosen)
         full = Evaluation(len(planned.chosen), loss, loss.within(budget))
         console.say(f"      at full size: {loss}")
         if full.fits:
-            return Planning(attribution, budget, planned, full)
+            return Planning(attribution, budget, planned, full, task.twin is not None)
         allowed = allowed.times(0.9 / loss.excess(budget))
     raise CheckFailed(
         "what fits the budget on small pictures does not at full size",
@@ -249,10 +258,10 @@ def _cheapest(sensitivity: Sensitivity) -> str:
     return f"{cost:.2g} dB for the cheapest, '{name}'"
 
 
-def _key(task: PlanningTask, amax: Mapping[str, float]) -> str:
+def _key(task: PlanningTask) -> str:
     """Of everything that a measurement depends on."""
     pictures = task.calibration.pictures
     samples = [(pictures.sha256[one.picture], one.condition, one.top, one.left) for one in pictures.samples]
     size = twin_size(task.graph) if task.twin is not None else task.graph.optimum
-    text = json.dumps([task.identity, dict(amax), samples, pictures.seed, task.kind.name, size])
+    text = json.dumps([task.identity, task.amax, samples, pictures.seed, task.kind.name, size])
     return hashlib.sha256(text.encode()).hexdigest()

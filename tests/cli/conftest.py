@@ -114,6 +114,31 @@ def wide_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def stopped_planner() -> Callable[[], Any]:
+    """``with stopped_planner():`` interrupts a planner after the first layer that it measured."""
+    from contextlib import contextmanager
+
+    from edgeir.cli import planning
+
+    alone = planning.measure_sensitivity
+
+    def stopped(*arguments: Any, on_layer: Any, **options: Any) -> Any:
+        def once(name: str, effect: Any) -> None:
+            on_layer(name, effect)
+            raise KeyboardInterrupt
+
+        return alone(*arguments, on_layer=once, **options)
+
+    @contextmanager
+    def stop() -> Iterator[None]:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(planning, "measure_sensitivity", stopped)
+            yield
+
+    return stop
+
+
 @pytest.fixture(scope="session")
 def made_wide(wide_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Its bundle in FP16 for 32x32; nobody may change it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -90,25 +91,13 @@ def test_a_fault_is_named_first_ten_times_of_ten(cli: Any, bundle: Path, photogr
 
 
 def test_a_budget_chooses_and_goes_on_from_its_state(
-    cli: Any, bundle: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Any, bundle: Path, photographs: Path, tmp_path: Path, stopped_planner: Callable[[], Any]
 ) -> None:
-    from edgeir.cli import planning
-
-    alone = planning.measure_sensitivity
-
-    def stopped(*arguments: Any, on_layer: Any, **options: Any) -> Any:
-        def once(name: str, effect: Any) -> None:
-            on_layer(name, effect)
-            raise KeyboardInterrupt
-
-        return alone(*arguments, on_layer=once, **options)
-
     asked = ("calibrate", bundle, "--images", photographs, "--samples", 11, "--drift-budget", 2e-5)
-    monkeypatch.setattr(planning, "measure_sensitivity", stopped)
-    assert cli(*asked).code == 130
+    with stopped_planner():
+        assert cli(*asked).code == 130
     assert (tmp_path / "b-int8-calibration.planning.json").is_file()
     assert not (tmp_path / "b-int8-calibration").exists()
-    monkeypatch.setattr(planning, "measure_sensitivity", alone)
     outcome = cli(*asked).done()
     assert "going on with what was measured before: 1 of" in outcome.err
     assert not (tmp_path / "b-int8-calibration.planning.json").exists()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -146,27 +147,22 @@ def test_a_measuring_picture_is_refused(cli: Any, wide: Path, tmp_path: Path, mo
 
 
 def test_a_budget_chooses_layers_and_a_stopped_plan_goes_on(
-    cli: Any, wide_file: Path, photographs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Any,
+    wide_file: Path,
+    photographs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped_planner: Callable[[], Any],
 ) -> None:
     from edgeir.cli import planning
 
     arguments = exporting(wide_file, photographs, tmp_path, "--int8", "--json")
     budget = 2e-5  # of a network that is far from the truth, so that little is lost
     asked = ("--drift-budget", budget, "--force")
-    alone = planning.measure_sensitivity
-
-    def stopped(*arguments: Any, on_layer: Any, **options: Any) -> Any:
-        def once(name: str, effect: Any) -> None:
-            on_layer(name, effect)
-            raise KeyboardInterrupt
-
-        return alone(*arguments, on_layer=once, **options)
-
-    monkeypatch.setattr(planning, "measure_sensitivity", stopped)
-    assert cli(*arguments, *asked).code == 130
+    with stopped_planner():
+        assert cli(*arguments, *asked).code == 130
     state = tmp_path / "cea-custom-int8-32x32.planning.json"
     assert state.is_file()
-    monkeypatch.setattr(planning, "measure_sensitivity", alone)
     outcome = cli(*arguments, *asked)
     assert "going on with what was measured before: 1 of" in outcome.err
     assert not state.exists()
