@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from onnxscript.rewriter import RewriteRule, RewriteRuleClassBase
 
 from edgeir.errors import UsageError, nearest
-from edgeir.export.rewrites import channel_mean, gated_width, norm_affine, split_conv, unsorted_topk
+from edgeir.export.rewrites import channel_mean, gated_width, gst_projected, norm_affine, split_conv, unsorted_topk
 
 
 def _rule(kind: type[RewriteRuleClassBase], *form: int) -> RewriteRule:
@@ -24,12 +24,13 @@ RULES: Mapping[str, tuple[RewriteRule, ...]] = {
         for swapped in (False, True)
     ),
     split_conv.SPLIT: tuple(_rule(split_conv.SplitConvs, parts) for parts in (2, 3)),
+    gst_projected.GST: (_rule(gst_projected.GstProjected),),
     channel_mean.MEAN: (_rule(channel_mean.ChannelMeanAsProduct),),
     unsorted_topk.UNSORTED: (_rule(unsorted_topk.UnsortedTopK),),
 }
 
 FOR_RUNTIME: Mapping[str, tuple[str, ...]] = {
-    "onnxruntime": (split_conv.SPLIT, channel_mean.MEAN, unsorted_topk.UNSORTED)
+    "onnxruntime": (split_conv.SPLIT, gst_projected.GST, channel_mean.MEAN, unsorted_topk.UNSORTED)
 }
 """Rules that pay on one runtime only: in its prepared file (`edgeir.export.portability`), or where asked for."""
 

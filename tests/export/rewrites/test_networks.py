@@ -56,6 +56,7 @@ def test_the_network_stays_the_same(traced: Path, tmp_path: Path) -> None:
     assert fired["affine-into-conv"] > 0
     assert fired["split-convs"] > 0
     assert fired["channel-mean-as-product"] > 0
+    assert (fired["gst-projected"] > 0) is traced.name.startswith("exda")
     assert (fired["pool-before-affine"] > 0) is traced.name.startswith("exda")
     assert (fired["pad-gated-width"] > 0) is not traced.name.startswith("exda")  # widths 21 and 16
     save_graph(after, tmp_path / "after.onnx")
