@@ -1,6 +1,7 @@
 """Does the FP16 graph survive large pictures? Fidelity to PyTorch FP32 and NaN or Inf, per size and picture.
 
-    python -m benchmarks.fp16_sizes --sizes 64 256 512 1024 2048 --out benchmarks/results/fp16-sizes-cpu.json
+    python -m benchmarks.fp16_sizes --sizes 64 256 512 --out benchmarks/results/fp16-sizes-cpu.json
+    python -m benchmarks.fp16_sizes --sizes 1024 2048 --graphs edgeir --out benchmarks/results/fp16-sizes-cpu.json
 
 Pictures are a real one and the hard ones: all 0, all 1, one white pixel, pure noise. Two FP16 graphs per size:
 
@@ -16,16 +17,16 @@ rounded (`edgeir.calibrate.rounded`).
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnx_ir as ir
 
+from benchmarks.growing_table import GrowingTable
 from benchmarks.rewrites import plain
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.typed import apply_plan
@@ -35,9 +36,7 @@ from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.trace import trace
 from edgeir.models.loading import load_named
-from edgeir.models.registry import weights_state
 from edgeir.precision import Precision, PrecisionPlan
-from edgeir.provenance import collect
 from edgeir.runtime.torch_session import TorchSession
 
 
@@ -54,13 +53,14 @@ def pictures(side: int) -> dict[str, np.ndarray]:
     }
 
 
-def measure(model: str, side: int, names: list[str] | None, graphs: list[str], folder: Path) -> list[dict[str, object]]:
+def measure(
+    model: str, side: int, names: list[str] | None, graphs: list[str], folder: Path
+) -> Iterator[dict[str, object]]:
     """One row per graph and picture at one size; all pictures where no names are given."""
     loaded = load_named(model)
     wanted = {name: picture for name, picture in pictures(side).items() if not names or name in names}
     reference = TorchSession(loaded)
     expected = {name: reference.run(picture) for name, picture in wanted.items()}
-    rows: list[dict[str, object]] = []
     for kind in graphs:
         if kind == "plain":
             graph = ir.from_proto(onnx.load_model_from_string(plain(model, side)))
@@ -75,20 +75,17 @@ def measure(model: str, side: int, names: list[str] | None, graphs: list[str], f
         session = rounding_session(path)
         for name, picture in wanted.items():
             row = compare_outputs(name, session.run(picture), expected[name], height=side, width=side)
-            rows.append(
-                {
-                    "graph": kind,
-                    "size": f"{side}x{side}",
-                    "picture": name,
-                    "fidelity_db": round(row.fidelity_db, 2) if math.isfinite(row.fidelity_db) else None,
-                    "max_abs": row.max_abs,
-                    "nonfinite": row.nonfinite,
-                    "nodes_fp16": counts.fp16,
-                    "nodes_fp32": counts.fp32,
-                }
-            )
+            yield {
+                "graph": kind,
+                "size": f"{side}x{side}",
+                "picture": name,
+                "fidelity_db": round(row.fidelity_db, 2) if math.isfinite(row.fidelity_db) else None,
+                "max_abs": row.max_abs,
+                "nonfinite": row.nonfinite,
+                "nodes_fp16": counts.fp16,
+                "nodes_fp32": counts.fp32,
+            }
             print(f"{kind:7s} {side:5d}  {name:16s}  {row.fidelity_db:6.1f} dB  NaN or Inf {row.nonfinite}", flush=True)
-    return rows
 
 
 def main() -> None:
@@ -100,22 +97,12 @@ def main() -> None:
     parser.add_argument("--pictures", nargs="*", help="only these; 1024x1024 takes a minute and several GB each")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    started = time.perf_counter()
+    setting = {"model": arguments.model, "weights_sha256": load_named(arguments.model).spec.weights.sha256}
+    table = GrowingTable(arguments.out, ("graph", "size", "picture"), setting)
     with tempfile.TemporaryDirectory() as folder:
-        rows = [
-            row
-            for side in arguments.sizes
-            for row in measure(arguments.model, side, arguments.pictures, arguments.graphs, Path(folder))
-        ]
-    provenance = collect(seconds=time.perf_counter() - started).to_dict()
-    result = {
-        "model": arguments.model,
-        "weights": weights_state(arguments.model),
-        "rows": rows,
-        "provenance": provenance,
-    }
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        for side in arguments.sizes:
+            for row in measure(arguments.model, side, arguments.pictures, arguments.graphs, Path(folder)):
+                table.put(row)
 
 
 if __name__ == "__main__":

@@ -35,6 +35,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import torch
 
+from benchmarks.growing_table import GrowingTable
 from edgeir.cli.measuring import measuring_crop
 from edgeir.export.graph import TraceShape
 from edgeir.export.portability import prepare
@@ -46,7 +47,6 @@ from edgeir.imaging.conditions import VALIDATION_CONDITIONS, degrade
 from edgeir.imaging.metrics import fidelity_db, psnr_float
 from edgeir.models.loading import load_named
 from edgeir.ops.functions import OPSET
-from edgeir.provenance import collect
 from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 
 PICTURE = "astronaut"
@@ -226,14 +226,10 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    started = time.perf_counter()
-    rows = []
+    setting = {"threads": arguments.threads, "rounds": arguments.rounds}
+    table = GrowingTable(arguments.out, ("model", "size"), setting)
     for model, side in ((model, side) for model in arguments.models for side in arguments.sizes):
-        rows.append(measure(model, side, threads=arguments.threads, rounds=arguments.rounds))
-        provenance = collect(seconds=time.perf_counter() - started).to_dict()
-        result = {"threads": arguments.threads, "rounds": arguments.rounds, "rows": rows, "provenance": provenance}
-        if arguments.out is not None:  # after every row: a run takes most of an hour
-            arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+        table.put(measure(model, side, threads=arguments.threads, rounds=arguments.rounds))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,43 @@
+"""Results that grow row by row."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from benchmarks.growing_table import GrowingTable
+
+KEY = ("model", "size")
+
+
+def test_rows_stay_until_they_are_measured_again(tmp_path: Path) -> None:
+    out = tmp_path / "t.json"
+    first = GrowingTable(out, KEY, {"threads": 2})
+    first.put({"model": "a", "size": 1, "ms": 10})
+    first.put({"model": "a", "size": 2, "ms": 20})
+    second = GrowingTable(out, KEY, {"threads": 2})
+    second.put({"model": "a", "size": 1, "ms": 11})
+    second.put({"model": "b", "size": 1, "ms": 30})
+    document = json.loads(out.read_text())
+    assert [(row["model"], row["size"], row["ms"], row["run"]) for row in document["rows"]] == [
+        ("a", 1, 11, 1),
+        ("a", 2, 20, 0),
+        ("b", 1, 30, 1),
+    ]
+    assert len(document["runs"]) == 2
+    assert all("versions" in run for run in document["runs"])
+
+
+def test_a_run_without_rows_left_is_forgotten(tmp_path: Path) -> None:
+    out = tmp_path / "t.json"
+    GrowingTable(out, KEY, {}).put({"model": "a", "size": 1})
+    GrowingTable(out, KEY, {}).put({"model": "a", "size": 1})
+    document = json.loads(out.read_text())
+    assert (len(document["runs"]), document["rows"][0]["run"]) == (1, 0)
+
+
+def test_another_setting_is_not_comparable(tmp_path: Path) -> None:
+    out = tmp_path / "t.json"
+    GrowingTable(out, KEY, {"threads": 2}).put({"model": "a", "size": 1})
+    GrowingTable(out, KEY, {"threads": 4}).put({"model": "a", "size": 2})
+    assert [row["size"] for row in json.loads(out.read_text())["rows"]] == [2]
