@@ -56,7 +56,7 @@ build/runs/%.published: | build/data/photographs
 	$(publish) build/runs/$* --to edgeir/models/weights
 	touch $@
 
-# exda-tiny is trained in four parts; each begins with the weights of the one before.
+# exda-tiny is trained in three parts; each begins with the weights of the one before.
 build/runs/exda-tiny.published: | build/data/photographs
 	$(call train,synthetic-exda-tiny,exda-tiny-1)
 	$(publish) build/runs/exda-tiny-1 --to build/data
@@ -64,10 +64,7 @@ build/runs/exda-tiny.published: | build/data/photographs
 	$(publish) build/runs/exda-tiny-2 --before build/data/exda-tiny.json --to build/runs/exda-tiny-2
 	cp build/runs/exda-tiny-2/exda-tiny.safetensors build/data/exda-tiny-2.safetensors
 	$(call train,synthetic-exda-tiny-weak,exda-tiny-3)
-	$(publish) build/runs/exda-tiny-3 --keep latest --before build/runs/exda-tiny-2/exda-tiny.json --to build/runs/exda-tiny-3
-	cp build/runs/exda-tiny-3/exda-tiny.safetensors build/data/exda-tiny-3.safetensors
-	$(call train,synthetic-exda-tiny-haze,exda-tiny-4)
-	$(publish) build/runs/exda-tiny-4 --keep latest --before build/runs/exda-tiny-3/exda-tiny.json --to edgeir/models/weights
+	$(publish) build/runs/exda-tiny-3 --keep latest --before build/runs/exda-tiny-2/exda-tiny.json --to edgeir/models/weights
 	touch $@
 
 install: $(STAMP)
