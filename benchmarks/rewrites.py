@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 
 import numpy as np
@@ -136,8 +136,8 @@ def drift_db(run: Run, reference: Run, side: int) -> float:
     return largest
 
 
-def measure(model: str, side: int, *, threads: int, rounds: int) -> dict[str, object]:
-    """One row: times, ratios, costs and fidelity of one network at one size."""
+def measure(model: str, side: int, *, left_out: Collection[str], threads: int, rounds: int) -> dict[str, object]:
+    """One row: times, ratios, costs and fidelity of one network at one size, without the ways ``left_out``."""
     loaded = load_named(model)
     picture = np.ascontiguousarray(measuring_crop(PICTURE, side, side).transpose(2, 0, 1)[None])
     started = time.perf_counter()
@@ -162,13 +162,9 @@ def measure(model: str, side: int, *, threads: int, rounds: int) -> dict[str, ob
         opened = session(data, threads)
         return lambda batch: np.asarray(opened.run(None, {INPUT_NAME: batch})[0])
 
-    ways: dict[str, Run] = {
-        "eager": eager,
-        "plain": runner(plain_bytes),
-        "traced": runner(traced_bytes),
-        "rewritten": runner(rewritten_bytes),
-        "cpu": runner(cpu_bytes),
-    }
+    files = {"plain": plain_bytes, "traced": traced_bytes, "rewritten": rewritten_bytes, "cpu": cpu_bytes}
+    opened = {name: runner(data) for name, data in files.items() if name not in left_out}
+    ways: dict[str, Run] = {"eager": eager, **opened}
     outputs = {name: run(picture) for name, run in ways.items()}  # warm-up as well
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -223,6 +219,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
     parser.add_argument("--models", nargs="+", default=["exda-tiny", "cea-tiny", "kgt-tiny"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512])
+    parser.add_argument(
+        "--without", nargs="+", default=[], choices=["traced", "rewritten"], help="where memory is short"
+    )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--out", type=Path)
@@ -231,7 +230,8 @@ def main() -> None:
     setting = {"threads": arguments.threads, "rounds": arguments.rounds}
     table = GrowingTable(arguments.out, ("model", "size"), setting)
     for model, side in ((model, side) for model in arguments.models for side in arguments.sizes):
-        table.put(measure(model, side, threads=arguments.threads, rounds=arguments.rounds))
+        row = measure(model, side, left_out=arguments.without, threads=arguments.threads, rounds=arguments.rounds)
+        table.put(row)
 
 
 if __name__ == "__main__":
