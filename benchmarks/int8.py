@@ -48,7 +48,7 @@ from edgeir.cli.planning import PlanningTask, plan_eight_bit_layers, twin_size
 from edgeir.compare.drift import by_condition, degraded_samples, measure_drift
 from edgeir.export.graph import TraceShape
 from edgeir.export.rewrites.apply import rewrite
-from edgeir.export.rewrites.cost import macs_of
+from edgeir.export.rewrites.cost import macs_of, sized
 from edgeir.export.trace import trace
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS
 from edgeir.imaging.measuring import measuring_pictures
@@ -140,9 +140,8 @@ def others(model: ir.Model, calibration: Calibration, folder: Path) -> Graphs:
 
 def low_share(model: bytes) -> float:
     """Share of multiply-accumulates whose operands both come from a DequantizeLinear, bodies of functions included."""
-    proto = onnx.shape_inference.infer_shapes(onnx.load_model_from_string(model), data_prop=True)
     low = total = 0
-    for node in ir.from_proto(proto).graph:
+    for node in sized(ir.from_proto(onnx.load_model_from_string(model))).graph:
         work = macs_of(node)
         total += work
         sources = [value.producer() for value in node.inputs[:2] if value is not None]

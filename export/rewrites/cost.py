@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import onnx
 import onnx.inliner
-import onnx.shape_inference
 import onnx_ir as ir
+from onnxscript.optimizer import fold_constants
 
 # Reshapes of a dense tensor move nothing; everything else reads its inputs and writes its outputs once.
 _FREE = frozenset({"Constant", "Flatten", "Identity", "Reshape", "Shape", "Size", "Squeeze", "Unsqueeze"})
@@ -38,15 +37,24 @@ def cost_of(model: ir.Model) -> Cost:
     nodes = len(model.graph)
     if not all(value.shape is not None and value.shape.is_static() for value in model.graph.inputs):
         return Cost(nodes, parameters, None, None)
-    proto = onnx.inliner.inline_local_functions(ir.to_proto(model))
-    graph = ir.from_proto(onnx.shape_inference.infer_shapes(proto, data_prop=True)).graph
     macs, moved = 0, 0
-    for node in graph:
+    for node in sized(model).graph:
         if node.op_type in _FREE:
             continue
         macs += macs_of(node)
         moved += sum(_bytes(value) for value in (*node.inputs, *node.outputs) if value is not None)
     return Cost(nodes, parameters, macs / 1e9, moved / 1e6)
+
+
+def sized(model: ir.Model) -> ir.Model:
+    """A copy with the bodies of functions in place, every size known where those of the inputs are.
+
+    Bodies compute the sizes that they reshape to. ONNX's shape inference does not follow all of that, which would leave
+    out what is computed at such a size; folding does.
+    """
+    copy = ir.from_proto(onnx.inliner.inline_local_functions(ir.to_proto(model)))
+    fold_constants(copy, onnx_shape_inference=True)
+    return copy
 
 
 def _elements(value: ir.Value | None) -> int:
