@@ -28,7 +28,7 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -76,9 +76,10 @@ def plain(model: str, side: int) -> bytes:
     return bytes(program.model_proto.SerializeToString())
 
 
-def session(model: bytes, threads: int, *, profile: Path | None = None) -> ort.InferenceSession:
-    """ONNX Runtime as a user gets it, but for the number of threads."""
+def session(model: bytes, threads: int, *, profile: Path | None = None, arena: bool = True) -> ort.InferenceSession:
+    """ONNX Runtime as a user gets it, but for the number of threads, and for the arena where memory is short."""
     options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = arena
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     if profile is not None:
@@ -136,8 +137,8 @@ def drift_db(run: Run, reference: Run, side: int) -> float:
     return largest
 
 
-def measure(model: str, side: int, *, left_out: Collection[str], threads: int, rounds: int) -> dict[str, object]:
-    """One row: times, ratios, costs and fidelity of one network at one size, without the ways ``left_out``."""
+def measure(model: str, side: int, *, lean: bool, threads: int, rounds: int) -> dict[str, object]:
+    """One row: times, ratios, costs and fidelity of one network at one size; ``lean`` as the command line says."""
     loaded = load_named(model)
     picture = np.ascontiguousarray(measuring_crop(PICTURE, side, side).transpose(2, 0, 1)[None])
     started = time.perf_counter()
@@ -159,12 +160,12 @@ def measure(model: str, side: int, *, left_out: Collection[str], threads: int, r
         return module(torch.from_numpy(batch)).numpy()
 
     def runner(data: bytes) -> Run:
-        opened = session(data, threads)
+        opened = session(data, threads, arena=not lean)
         return lambda batch: np.asarray(opened.run(None, {INPUT_NAME: batch})[0])
 
     files = {"plain": plain_bytes, "traced": traced_bytes, "rewritten": rewritten_bytes, "cpu": cpu_bytes}
-    opened = {name: runner(data) for name, data in files.items() if name not in left_out}
-    ways: dict[str, Run] = {"eager": eager, **opened}
+    wanted = ("plain", "cpu") if lean else tuple(files)
+    ways: dict[str, Run] = {"eager": eager, **{name: runner(files[name]) for name in wanted}}
     outputs = {name: run(picture) for name, run in ways.items()}  # warm-up as well
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(rounds):
@@ -183,6 +184,7 @@ def measure(model: str, side: int, *, left_out: Collection[str], threads: int, r
     row: dict[str, object] = {
         "model": model,
         "size": f"{side}x{side}",
+        "arena": not lean,
         "ms": {name: round(statistics.median(times) * 1e3, 1) for name, times in seconds.items()},
         "floor_ms": round(floor, 1),
         "ratio_to_cpu": {
@@ -220,7 +222,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["exda-tiny", "cea-tiny", "kgt-tiny"])
     parser.add_argument("--sizes", type=int, nargs="+", default=[128, 256, 512])
     parser.add_argument(
-        "--without", nargs="+", default=[], choices=["traced", "rewritten"], help="where memory is short"
+        "--lean", action="store_true", help="where memory is short: eager, plain and cpu alone, and without arenas"
     )
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=7)
@@ -230,7 +232,7 @@ def main() -> None:
     setting = {"threads": arguments.threads, "rounds": arguments.rounds}
     table = GrowingTable(arguments.out, ("model", "size"), setting)
     for model, side in ((model, side) for model in arguments.models for side in arguments.sizes):
-        row = measure(model, side, left_out=arguments.without, threads=arguments.threads, rounds=arguments.rounds)
+        row = measure(model, side, lean=arguments.lean, threads=arguments.threads, rounds=arguments.rounds)
         table.put(row)
 
 
