@@ -11,7 +11,7 @@ Pictures are a real one and the hard ones: all 0, all 1, one white pixel, pure n
 | plain | torch.onnx.export of the network as published, every node FP16 |
 
 The reference is the network as published, PyTorch eager, FP32; above 512x512 it is edgeir's FP32 file for ONNX Runtime,
-which agrees with that to 140 dB (`benchmarks/results/rewrites-cpu.json`) in a fourth of the time. Both FP16 graphs run
+which agrees with that to 130 dB (`benchmarks/results/rewrites-cpu.json`) in a sixth of the time. Both FP16 graphs run
 on the CPU with every FP16 result rounded (`edgeir.calibrate.rounded`).
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 
-from benchmarks.growing_table import GrowingTable
+from benchmarks.result_files import GrowingTable
 from benchmarks.rewrites import plain
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.typed import apply_plan

@@ -20,7 +20,6 @@ rounded, Q/DQ computed as written. Time is ONNX Runtime's with its own kernels, 
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 import time
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ import onnx_ir as ir
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from benchmarks.result_files import write_result
 from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.layers import graph_layers
@@ -54,7 +54,6 @@ from edgeir.imaging.conditions import VALIDATION_CONDITIONS
 from edgeir.imaging.measuring import measuring_pictures
 from edgeir.models.loading import load_named
 from edgeir.precision import LayerPlan, Precision, PrecisionPlan
-from edgeir.provenance import collect
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.timing import time_together
@@ -231,10 +230,8 @@ def main() -> None:
         "pictures": names,
         "evaluations": len(planning.planned.evaluations),
         "rows": rows,
-        "provenance": collect(seconds=time.perf_counter() - started).to_dict(),
     }
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_result(arguments.out, result, started=started)
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.result_files import write_result
 from edgeir.cli.measuring import measuring_crop
 from edgeir.imaging.metrics import fidelity_db, max_abs
 from edgeir.models import fused
 from edgeir.models.loading import load_named
-from edgeir.provenance import collect
 
 
 def main() -> None:
@@ -52,11 +52,9 @@ def main() -> None:
         "given_choice_fidelity_db": round(fidelity_db(free, same_choice), 2),
         "given_choice_max_abs": max_abs(free, same_choice),
         "smallest_overlap": min(given.overlaps),
-        "provenance": collect(seconds=time.perf_counter() - started).to_dict(),
     }
-    print(json.dumps({key: value for key, value in result.items() if key != "provenance"}, indent=2))
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    print(json.dumps(result, indent=2))
+    write_result(arguments.out, result, started=started)
 
 
 if __name__ == "__main__":

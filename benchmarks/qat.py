@@ -17,13 +17,13 @@ neither trained nor calibrated anything; fidelity is its PSNR to the first one's
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
 import onnx_ir as ir
 
 from benchmarks.int8 import drift, serialized
+from benchmarks.result_files import write_result
 from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
 from edgeir.calibrate.qdq import INT8
 from edgeir.calibrate.typed import apply_plan
@@ -37,7 +37,6 @@ from edgeir.models.build import LoadedModel
 from edgeir.models.checkpoint import load_checkpoint
 from edgeir.models.loading import load_named
 from edgeir.precision import Precision, PrecisionPlan
-from edgeir.provenance import collect
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.train.recipe import read_recipe
@@ -95,10 +94,8 @@ def main() -> None:
         "pictures": names,
         "size": arguments.size,
         "rows": rows,
-        "provenance": collect(seconds=time.perf_counter() - started).to_dict(),
     }
-    if arguments.out is not None:
-        arguments.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_result(arguments.out, result, started=started)
 
 
 if __name__ == "__main__":

@@ -9,10 +9,10 @@ least, in dB (`edgeir.calibrate.range_fit`). Needs a folder of photographs; seco
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 
+from benchmarks.result_files import write_result
 from edgeir.calibrate.observe import observe
 from edgeir.calibrate.observers import OBSERVERS, make_observer
 from edgeir.calibrate.qdq import INT8, input_tensors
@@ -22,7 +22,6 @@ from edgeir.export.graph import TraceShape
 from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.trace import trace
 from edgeir.models.loading import load_named
-from edgeir.provenance import collect
 from edgeir.runtime.restore import GraphInput
 
 FAULT = 8
@@ -69,10 +68,7 @@ def main() -> None:
     print("|---|---|---:|---:|---:|---:|---:|")
     started = time.perf_counter()
     rows = {name: losses(name, arguments.photographs, arguments.size) for name in arguments.models}
-    if arguments.out is not None:
-        provenance = collect(seconds=time.perf_counter() - started).to_dict()
-        document = {"size": arguments.size, "fault": FAULT, "models": rows, "provenance": provenance}
-        arguments.out.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+    write_result(arguments.out, {"size": arguments.size, "fault": FAULT, "models": rows}, started=started)
 
 
 if __name__ == "__main__":

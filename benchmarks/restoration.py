@@ -12,14 +12,13 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from benchmarks.result_files import GrowingTable
 from edgeir.imaging.colour import Pixels
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS, condition_named, degrade
 from edgeir.imaging.layout import nchw_from_hwc
@@ -28,7 +27,6 @@ from edgeir.imaging.metrics import psnr_float
 from edgeir.models.checkpoint import load_checkpoint
 from edgeir.models.loading import load_named
 from edgeir.models.registry import VARIANTS, weights_state
-from edgeir.provenance import collect
 from edgeir.runtime.memory import keep_for_reuse
 
 NOISE_ONLY = ("kgt-tiny",)
@@ -72,10 +70,9 @@ def ffdnet() -> Callable[[Pixels, float], Pixels] | None:
     return restore
 
 
-def measure(restore: Restore, conditions: Sequence[str], names: Sequence[str], crop_px: int) -> list[Row]:
+def measure(restore: Restore, conditions: Sequence[str], names: Sequence[str], crop_px: int) -> Iterator[Row]:
     """One row per condition: mean PSNR in and out, mean gain, and the picture that gained least."""
     denoise = ffdnet()
-    rows: list[Row] = []
     for condition in conditions:
         before, after, yardstick = [], [], []
         for name in names:
@@ -95,9 +92,8 @@ def measure(restore: Restore, conditions: Sequence[str], names: Sequence[str], c
             "least_db": round(float(np.min(after if condition == "clean" else gains)), 2),
             "ffdnet_db": round(float(np.mean(yardstick)), 2) if yardstick else None,
         }
-        rows.append(row)
         print(line(row), flush=True)
-    return rows
+        yield row
 
 
 HEAD = "| condition | input dB | output dB | gain dB | least gain | FFDNet, σ given |\n|---|---:|---:|---:|---|---:|"
@@ -108,17 +104,6 @@ def line(row: Row) -> str:
     least = f"{row['least_db']} ({row['least']})"
     cells = [row["condition"], row["input_db"], row["output_db"], row["gain_db"], least, row["ffdnet_db"]]
     return "| " + " | ".join("–" if cell is None else str(cell) for cell in cells) + " |"
-
-
-def kept(out: Path | None, setting: dict[str, object]) -> dict[str, object]:
-    """What an earlier run measured on the same pictures, by network: only those that are named are measured again."""
-    if out is None or not out.is_file():
-        return {}
-    earlier = json.loads(out.read_text(encoding="utf-8"))
-    if any(earlier[key] != value for key, value in setting.items()):
-        return {}
-    provenance = earlier.get("provenance")  # of all networks at once, as files were written before
-    return {name: {"provenance": provenance, **row} for name, row in earlier["models"].items()}
 
 
 def main() -> None:
@@ -133,25 +118,16 @@ def main() -> None:
     arguments = parser.parse_args()
     keep_for_reuse()  # no time is measured here: half of it went into clearing pages
     names = [picture.name for picture in measuring_pictures(arguments.pictures)]
-    result: dict[str, object] = {
-        "pictures": names,
-        "crop_px": arguments.crop,
-        "measuring_set_sha256": MEASURING_SET_SHA256,
-    }
-    models = kept(arguments.out, result)
+    setting = {"pictures": names, "crop_px": arguments.crop, "measuring_set_sha256": MEASURING_SET_SHA256}
+    table = GrowingTable(arguments.out, ("model", "condition"), setting)
     for name in arguments.models:
-        started = time.perf_counter()
         restore, digest = network(name, arguments.checkpoint)
         print(f"\n{name}\n\n{HEAD}")
         wanted = [c.name for c in VALIDATION_CONDITIONS]
         if name in NOISE_ONLY:
             wanted = [c for c in wanted if c == "clean" or c in SIGMA_8BIT]
-        rows = measure(restore, wanted, names, arguments.crop)
-        provenance = collect(seconds=time.perf_counter() - started).to_dict()
-        models[name] = {"weights_sha256": digest, "rows": rows, "provenance": provenance}
-    if arguments.out is not None:
-        ordered = {name: models[name] for name in VARIANTS if name in models}
-        arguments.out.write_text(json.dumps({**result, "models": ordered}, indent=2) + "\n", encoding="utf-8")
+        for row in measure(restore, wanted, names, arguments.crop):
+            table.put({"model": name, "weights_sha256": digest, **row})
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import torch
 
-from benchmarks.growing_table import GrowingTable
+from benchmarks.result_files import GrowingTable
 from edgeir.cli.measuring import measuring_crop
 from edgeir.export.graph import TraceShape
 from edgeir.export.portability import prepare

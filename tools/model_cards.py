@@ -32,9 +32,9 @@ LIMITS = (
 )
 
 
-def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: int, crop_px: int) -> str:
+def card(name: str, record: dict[str, Any], measured: list[dict[str, Any]], pictures: int, crop_px: int) -> str:
     """The card of one variant, Markdown."""
-    if measured["weights_sha256"] != record["loaded_sha256"]:
+    if {row["weights_sha256"] for row in measured} != {record["loaded_sha256"]}:
         raise SystemExit(f"{name}: the results were measured on other weights; run benchmarks.restoration again")
     runs = list(_runs(record))
     minutes = sum(run["seconds"] for run in runs) / 60
@@ -65,14 +65,14 @@ def card(name: str, record: dict[str, Any], measured: dict[str, Any], pictures: 
         "",
         "| condition | input | output | gain | least gain | FFDNet, σ given |",
         "|---|---:|---:|---:|---|---:|",
-        *(_row(row) for row in measured["rows"]),
+        *(_row(row) for row in measured),
         "",
         "A clean picture has no gain: its least is the lowest PSNR to itself. FFDNet: its own published weights, told "
         "the noise level.",
         "",
         "## Limits",
         "",
-        f"{_not_restored(measured['rows'])}{LIMITS}",
+        f"{_not_restored(measured)}{LIMITS}",
         "",
     ]
     return "\n".join(lines)
@@ -117,7 +117,9 @@ def cards() -> dict[Path, str]:
     for weights in sorted(WEIGHTS.glob("*.safetensors")):
         name = weights.stem
         record = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
-        text = card(name, record, results["models"][name], len(results["pictures"]), results["crop_px"])
+        measured = [row for row in results["rows"] if row["model"] == name]
+        setting = results["setting"]
+        text = card(name, record, measured, len(setting["pictures"]), setting["crop_px"])
         found[weights.with_suffix(".md")] = text
     return found
 

@@ -35,6 +35,7 @@ class Source:
         shrink: area-average factor while reading.
         mixture: what falls on pictures without a degraded partner.
         grey: share of the samples that lose their colour before anything falls on them.
+        channel_shuffle: share of the samples whose channels change places, likewise before.
     """
 
     examples: Sequence[Example]
@@ -42,6 +43,7 @@ class Source:
     shrink: int
     mixture: Mixture | None
     grey: float = 0.0
+    channel_shuffle: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,11 +115,16 @@ class TrainingSet(Dataset[tuple[NDArray[np.float32], NDArray[np.float32], str]])
             low, high = self._crop_pair(degraded, clean, place.patch_px, rng)
             if _happens(source.grey, rng):
                 low, high = _grey(low), _grey(high)
+            if _happens(source.channel_shuffle, rng):
+                order = rng.permutation(3)
+                low, high = low[..., order], high[..., order]
             name = f"{example.degraded.name} ({example.group})"
         else:
             high = self._crop(clean, place.patch_px * self.scale, rng)
             if _happens(source.grey, rng):
                 high = _grey(high)
+            if _happens(source.channel_shuffle, rng):
+                high = high[..., rng.permutation(3)]
             if source.mixture is None:
                 low, name = high, f"{example.clean.name} (as it is)"
             else:

@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from edgeir.errors import UsageError, nearest
 from edgeir.imaging.draws import Mixture, parse_mixture
 
-_LATER = {"loss": None, "sharpest": 1.0, "grey": 0.0}
+_LATER = {"loss": None, "sharpest": 1.0, "grey": 0.0, "channel_shuffle": 0.0}
 """Options of sections that recipes did not have from the beginning; at these values a digest does not know them."""
 
 PUBLISHED = Path(__file__).parent / "recipes"
@@ -61,6 +61,8 @@ class Data(Section):
         sharpest: share of the pictures to train on, those with the most detail once shrunk; 1 for all. Photographs out
             of focus teach a network to smooth.
         grey: share of the samples that lose their colour: `edgeir.imaging.colour.luma` in all three channels.
+        channel_shuffle: share of the samples whose channels change places at random: a blue sky becomes a red one, so
+            that no colour means a degradation.
         only: names of the parts of ``degradations`` that fall on these pictures; all of them if absent. Pairs take
             theirs from disk and get none.
     """
@@ -71,6 +73,7 @@ class Data(Section):
     shrink: Positive = 1
     sharpest: Annotated[float, Field(gt=0, le=1)] = 1.0
     grey: Annotated[float, Field(ge=0, le=1)] = 0.0
+    channel_shuffle: Annotated[float, Field(ge=0, le=1)] = 0.0
     only: tuple[str, ...] | None = None
 
 

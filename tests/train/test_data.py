@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import numpy as np
@@ -117,6 +118,23 @@ def test_a_share_of_the_samples_is_grey(tmp_path: Path, examples: list[Example],
         if pair or plain[2].endswith("(clean)"):
             np.testing.assert_array_equal(plain[0], plain[1])  # and what falls on it, falls on the grey one
     assert 70 <= grey <= 130  # 200 draws of one half: four standard deviations
+
+
+@pytest.mark.parametrize("pair", [False, True])
+def test_a_share_of_the_samples_has_its_channels_in_another_order(examples: list[Example], pair: bool) -> None:
+    if pair:
+        examples = [Example(one.clean, one.clean, "x") for one in examples]
+    source = Source(examples, 1, 1, parse_mixture(NOISE, where="x"))
+    straight = TrainingSet([source], seed=3, flips=True, scale=1, cache_bytes=0)
+    some = TrainingSet([replace(source, channel_shuffle=0.5)], seed=3, flips=True, scale=1, cache_bytes=0)
+    orders: Counter[tuple[int, ...]] = Counter()
+    for number in range(240):
+        before, (low, high, name) = straight[Place(number, 8)][1], some[Place(number, 8)]
+        orders[next(order for order in permutations(range(3)) if np.array_equal(high, before[list(order)]))] += 1
+        if pair or name.endswith("(clean)"):
+            np.testing.assert_array_equal(low, high)  # both sides of a pair change alike
+    assert len(orders) == 6
+    assert 110 <= orders[0, 1, 2] <= 170  # a half and a sixth of the other half, 140: four standard deviations
 
 
 def test_no_picture_at_all() -> None:

@@ -37,7 +37,16 @@ FULL = {
     "seed": 5,
     "model": {"variant": "exda-tiny", "overrides": {"dim": 8, "heads": [1, 2]}, "initial": "w/a.safetensors"},
     "data": [
-        {"layout": "folder", "root": "a", "repeat": 3, "shrink": 2, "sharpest": 0.5, "grey": 0.1, "only": ["noise"]}
+        {
+            "layout": "folder",
+            "root": "a",
+            "repeat": 3,
+            "shrink": 2,
+            "sharpest": 0.5,
+            "grey": 0.1,
+            "channel_shuffle": 0.2,
+            "only": ["noise"],
+        }
     ],
     "degradations": {"noise": {"weight": 0.5, "steps": [{"kind": "gaussian-noise", "sigma_8bit": [1.0e-7, 50]}]}},
     "loss": {"kind": "l1+fft", "fft_weight": 0.05},
@@ -249,11 +258,11 @@ def test_the_digest_leaves_out_what_decides_no_weight(changes: dict[str, Any]) -
 
 def test_an_option_that_came_later_changes_no_digest_until_it_is_used() -> None:
     section = {"layout": "folder", "root": "a"}
-    said = {**section, "sharpest": 1.0, "grey": 0.0}
+    said = {**section, "sharpest": 1.0, "grey": 0.0, "channel_shuffle": 0.0}
     watched = {"every_steps": 5, "conditions": ["clean"], "crop_px": 32}
     plain = recipe(data=[section], validation={**watched, "data": [section]}).digest()
     assert recipe(data=[said], validation={**watched, "data": [said]}).digest() == plain
-    for used in ({"sharpest": 0.5}, {"grey": 0.5}):
+    for used in ({"sharpest": 0.5}, {"grey": 0.5}, {"channel_shuffle": 0.5}):
         assert recipe(data=[{**section, **used}], validation={**watched, "data": [section]}).digest() != plain
 
 

@@ -14,12 +14,12 @@ from edgeir.train.recipe import parse_recipe
 from edgeir.train.setup import network_of, training_pictures
 
 
-def test_a_section_decides_how_many_pictures_and_how_many_of_them_grey(
+def test_a_section_decides_how_many_pictures_and_how_many_of_them_change_colour(
     content: Callable[..., dict[str, Any]], pictures: Path
 ) -> None:
     spec = load_seeded("cea-tiny", seed=0).spec
     section = content()["data"][0]
-    changed = {**section, "sharpest": 0.5, "grey": 0.25}
+    changed = {**section, "sharpest": 0.5, "grey": 0.25, "channel_shuffle": 0.5}
     all_of_them, half = (
         training_pictures(parse_recipe(content(data=[part]), where="test"), spec, pictures)[0].source
         for part in (section, changed)
@@ -27,6 +27,7 @@ def test_a_section_decides_how_many_pictures_and_how_many_of_them_grey(
     assert len(half.examples) == (len(all_of_them.examples) + 1) // 2
     assert set(half.examples) < set(all_of_them.examples)
     assert (all_of_them.grey, half.grey) == (0.0, 0.25)
+    assert (all_of_them.channel_shuffle, half.channel_shuffle) == (0.0, 0.5)
 
 
 def test_shipped_weights_to_begin_with(content: Callable[..., dict[str, Any]], pictures: Path) -> None:

@@ -1,13 +1,28 @@
-"""Results that grow row by row."""
+"""Results say where they come from; a table grows row by row."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
-from benchmarks.growing_table import GrowingTable
+from benchmarks.result_files import GrowingTable, write_result
 
 KEY = ("model", "size")
+
+
+def test_a_result_says_where_it_comes_from(tmp_path: Path) -> None:
+    out = tmp_path / "r.json"
+    write_result(out, {"size": 8}, started=time.perf_counter() - 3)
+    document = json.loads(out.read_text())
+    assert document["size"] == 8
+    assert document["provenance"]["seconds"] >= 3
+    assert "versions" in document["provenance"]
+
+
+def test_a_result_need_not_be_kept(tmp_path: Path) -> None:
+    write_result(None, {"size": 8}, started=0.0)
+    assert not list(tmp_path.iterdir())
 
 
 def test_rows_stay_until_they_are_measured_again(tmp_path: Path) -> None:

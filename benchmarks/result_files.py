@@ -1,7 +1,8 @@
-"""A results file that grows row by row: what an earlier run measured stays, unless it is measured again.
+"""Results files: what was measured, and on what.
 
-Long tables are measured in parts, and a run that is stopped loses nothing. Each row names the run that measured it:
-``{"setting": ..., "rows": [{..., "run": 0}, ...], "runs": [provenance, ...]}``.
+A short measurement is written at once, by `write_result`. A long table grows row by row (`GrowingTable`): it is
+measured in parts, what an earlier run measured stays unless it is measured again, and a run that is stopped loses
+nothing. Each row names the run that measured it: ``{"setting": ..., "rows": [{..., "run": 0}, ...], "runs": [provenance, ...]}``.
 """
 
 from __future__ import annotations
@@ -13,6 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from edgeir.provenance import collect
+
+
+def write_result(out: Path | None, document: Mapping[str, object], *, started: float) -> None:
+    """Write ``document`` and where it comes from; ``started`` is `time.perf_counter` then, ``None`` keeps nothing."""
+    if out is not None:
+        provenance = collect(seconds=time.perf_counter() - started).to_dict()
+        out.write_text(json.dumps({**document, "provenance": provenance}, indent=1) + "\n", encoding="utf-8")
 
 
 class GrowingTable:
