@@ -7,6 +7,7 @@
 | fp32 | rewritten by edgeir: what all times are divided by |
 | edgeir, planned | ``edgeir export --int8 --drift-budget``: layers chosen under the budget; FP16 around them |
 | edgeir, all placed | ``edgeir export --int8``: every layer that `edgeir.quantization_placement` allows |
+| edgeir, FP32 around | the same layers in INT8, everything else in FP32: what a CPU without FP16 kernels runs fastest |
 | every layer | all convolutions and matrix products with weights, first and last included |
 | ort, defaults | ``onnxruntime.quantization.quantize_static`` as it comes |
 | ort, TensorRT style | the same, symmetric, per channel, QDQ, no quantised bias, Conv and MatMul only |
@@ -14,7 +15,8 @@
 
 All are calibrated on the same crops of PHOTOGRAPHS, percentile ranges for edgeir's, min-max as it comes for ONNX
 Runtime's, and judged by the measuring pictures under every degradation: drift against the FP32 graph, every FP16 result
-rounded, Q/DQ computed as written. Time is ONNX Runtime's with its own kernels, medians of rounds in turn in one run.
+rounded, Q/DQ computed as written. Time is ONNX Runtime's with its own kernels, medians of rounds in turn in one run;
+where it goes, by kind of node, is in the results file.
 """
 
 from __future__ import annotations
@@ -33,6 +35,7 @@ import onnx_ir as ir
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
+from benchmarks.op_times import ms_by_op
 from benchmarks.result_files import write_result
 from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
@@ -60,6 +63,8 @@ from edgeir.runtime.timing import time_together
 from edgeir.spec import INPUT_NAME
 
 Graphs = dict[str, bytes]
+COSTLIEST = 8
+"""Kinds of nodes whose time is kept."""
 
 
 class Crops(CalibrationDataReader):
@@ -89,6 +94,9 @@ def edgeirs(model: ir.Model, placed: list[str], planned: tuple[str, ...], calibr
     plans = {
         "edgeir, planned": plan_eight_bits(model.graph, base, placement, Precision.INT8, left=left),
         "edgeir, all placed": plan_eight_bits(model.graph, base, placement, Precision.INT8),
+        "edgeir, FP32 around": plan_eight_bits(
+            model.graph, PrecisionPlan(default=Precision.FP32), placement, Precision.INT8
+        ),
         "every layer": PrecisionPlan(
             Precision.FP16,
             (
@@ -206,6 +214,8 @@ def main() -> None:
         {name: partial(session.run, batch) for name, session in sessions.items()}, rounds=arguments.rounds
     )
     del sessions
+    with tempfile.TemporaryDirectory() as folder:
+        by_op = {name: ms_by_op(data, arguments.threads, batch, Path(folder)) for name, data in graphs.items()}
     reference = OrtSession(graphs["fp32"], arena=False)
     rows = []
     print("| graph | mean drift dB | worst degradation | worst picture | low-precision MACs | time / FP32 |")
@@ -214,6 +224,7 @@ def main() -> None:
         ratio = timings[name].percentile_ms(50) / timings["fp32"].percentile_ms(50)
         found = drift(data, reference, names, arguments.size)
         row = {"graph": name, **found, "low_macs": round(low_share(data), 4), "time_ratio": round(ratio, 3)}
+        row["ms_by_op"] = {op: round(ms, 2) for op, ms in list(by_op[name].items())[:COSTLIEST]}
         rows.append(row)
         print(
             f"| {name} | {found['mean_drift_db']:.4f} | {found['worst_degradation_db']:.4f} | "

@@ -2,7 +2,8 @@
 
 A short measurement is written at once, by `write_result`. A long table grows row by row (`GrowingTable`): it is
 measured in parts, what an earlier run measured stays unless it is measured again, and a run that is stopped loses
-nothing. Each row names the run that measured it: ``{"setting": ..., "rows": [{..., "run": 0}, ...], "runs": [provenance, ...]}``.
+nothing. Each row names the run that measured it:
+``{"setting": ..., "rows": [{..., "run": 0}, ...], "runs": [provenance, ...]}``.
 """
 
 from __future__ import annotations

@@ -36,6 +36,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import torch
 
+from benchmarks.op_times import ms_by_op, products_ms
 from benchmarks.result_files import GrowingTable
 from edgeir.cli.measuring import measuring_crop
 from edgeir.export.graph import TraceShape
@@ -52,7 +53,6 @@ from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 
 PICTURE = "astronaut"
 DRIFT_SIDE = 256
-PRODUCTS = ("Conv", "FusedConv", "MatMul", "FusedMatMul", "Gemm", "FusedGemm")
 Run = Callable[[np.ndarray], np.ndarray]
 
 
@@ -76,32 +76,13 @@ def plain(model: str, side: int) -> bytes:
     return bytes(program.model_proto.SerializeToString())
 
 
-def session(model: bytes, threads: int, *, profile: Path | None = None, arena: bool = True) -> ort.InferenceSession:
+def session(model: bytes, threads: int, *, arena: bool = True) -> ort.InferenceSession:
     """ONNX Runtime as a user gets it, but for the number of threads, and for the arena where memory is short."""
     options = ort.SessionOptions()
     options.enable_cpu_mem_arena = arena
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
-    if profile is not None:
-        options.enable_profiling = True
-        options.profile_file_prefix = str(profile)
     return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-def floor_ms(model: bytes, threads: int, picture: np.ndarray, folder: Path) -> float:
-    """Time of convolutions and matrix products in one run, by ONNX Runtime's profiler, median of five."""
-    profiled = session(model, threads, profile=folder / "profile")
-    runs = 6
-    for _ in range(runs):
-        profiled.run(None, {INPUT_NAME: picture})
-    events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
-    kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
-    each = len(kernels) // runs
-    totals = [
-        sum(e["dur"] for e in kernels[run * each : (run + 1) * each] if e["args"]["op_name"] in PRODUCTS) / 1e3
-        for run in range(1, runs)
-    ]
-    return statistics.median(totals)
 
 
 _PEAK = """
@@ -174,7 +155,7 @@ def measure(model: str, side: int, *, lean: bool, threads: int, rounds: int) -> 
             run(picture)
             seconds[name].append(time.perf_counter() - started)
     with tempfile.TemporaryDirectory() as folder:
-        floor = floor_ms(cpu_bytes, threads, picture, Path(folder))
+        floor = products_ms(ms_by_op(cpu_bytes, threads, picture, Path(folder)))
         peak = {
             "plain": peak_mib(plain_bytes, threads, Path(folder)),
             "cpu": peak_mib(cpu_bytes, threads, Path(folder)),
