@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from edgeir.errors import UsageError
 from edgeir.export.lowering import lowered
-from edgeir.export.rewrites.apply import apply_rules
+from edgeir.export.rewrites.apply import apply_rule
 from edgeir.export.rewrites.catalogue import FOR_RUNTIME
 from edgeir.export.runtimes import Functions, Runtime
 from edgeir.ops import table
@@ -46,6 +46,8 @@ def prepare(model: ir.Model, runtime: Runtime, *, plugins: bool = False, without
             del prepared.functions[identifier]
     if runtime.opsets[1] < prepared.opset_imports.get("", 0):
         prepared = lowered(prepared, opset=runtime.opsets[1], missing=runtime.missing)
-    apply_rules(prepared, (name for name in FOR_RUNTIME.get(runtime.name, ()) if name not in without))
+    for name in FOR_RUNTIME.get(runtime.name, ()):
+        if name not in without:
+            apply_rule(prepared, name)
     prepared.metadata_props.update(metadata)
     return prepared

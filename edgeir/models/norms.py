@@ -5,10 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-_NORMALIZE_EPS = 1e-12  # torch.nn.functional.normalize
+from edgeir.ops.table import LEAST_NORM
 
 
 def inverse_norm(mean_square: Tensor, length: int) -> Tensor:
     """``1 / max(norm, 1e-12)`` of rows of ``length`` elements, from the mean of their squares."""
-    inverse: Tensor = torch.rsqrt(mean_square.clamp_min(_NORMALIZE_EPS**2 / length)) * length**-0.5
+    inverse: Tensor = torch.rsqrt(mean_square.clamp_min(LEAST_NORM**2 / length)) * length**-0.5
     return inverse

@@ -18,11 +18,8 @@ from edgeir.ops import table
 OPSET = 20
 IR_VERSION = 10
 
-# torch.nn.functional.normalize divides by max(norm, 1e-12), which keeps a zero row zero. It only ever meets float32.
-_NORMALIZE_EPS = "1e-12"
-
 _CONSTANTS = f"""
-    eps = Constant<value = float {{{_NORMALIZE_EPS}}}>()
+    eps = Constant<value = float {{{table.LEAST_NORM}}}>()
     last = Constant<value_ints = [-1]>()
 """
 
@@ -109,7 +106,7 @@ def _unit_maps(maps: str) -> str:
 # then of the order 1/sqrt(positions), which FP16 holds, while raw softmax values (1/positions) vanish in it and
 # mean-1 values of a peaked token overflow it. The norm returns as a scale on the columns that multiply the tokens.
 # Temperature and alpha are expanded to the logits' size: TensorRT-RTX writes a constant of one number into the kernel
-# that uses it, so that each attention of a trained network had kernels of its own (exda-tiny: 48 MB instead of 38).
+# that uses it, so that each attention of a trained network had kernels of its own (exda-tiny: 48 MB instead of 37).
 _GST_ATTENTION = (
     _CONSTANTS
     + """

@@ -10,18 +10,16 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeir.ops.table import MASKED_LOGIT
+from edgeir.ops.table import LEAST_NORM, MASKED_LOGIT
 
 Array: TypeAlias = NDArray[Any]
 Mask: TypeAlias = NDArray[np.bool_]
-
-_NORMALIZE_EPS = 1e-12
 
 
 def unit_rows(rows: Array) -> Array:
     """``(..., L)``: each row divided by max(its L2 norm, 1e-12)."""
     norm = np.sqrt((rows * rows).sum(axis=-1, keepdims=True))
-    unit: Array = rows / np.maximum(norm, _NORMALIZE_EPS)
+    unit: Array = rows / np.maximum(norm, LEAST_NORM)
     return unit
 
 

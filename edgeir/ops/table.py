@@ -17,6 +17,9 @@ VERSION = 1
 # A finite stand-in for minus infinity: exp() of it is 0 in every type, and FP16 holds it.
 MASKED_LOGIT = -1e4
 
+# What torch.nn.functional.normalize divides by at least, which keeps a row of zeros zero. It only ever meets float32.
+LEAST_NORM = 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Field:

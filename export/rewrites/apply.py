@@ -67,16 +67,21 @@ def apply_rules(model: ir.Model, names: Iterable[str], *, seen: Seen = lambda mo
     steps = [Step("", 0, cost_of(model))]
     seen(model)
     for name in names:
-        applied = RewriteRuleSet(RULES[name]).apply_to_model(model)
-        cost = steps[-1].cost
+        applied = apply_rule(model, name)
         if applied:
-            RemoveUnusedNodesPass()(model)
-            _name_new(model.graph)
-            ShapeInferencePass()(model)
-            cost = cost_of(model)
             seen(model)
-        steps.append(Step(name, applied, cost))
+        steps.append(Step(name, applied, cost_of(model) if applied else steps[-1].cost))
     return steps
+
+
+def apply_rule(model: ir.Model, name: str) -> int:
+    """Apply one rule to ``model``, in place, wherever it fires; gives how often it did."""
+    applied = RewriteRuleSet(RULES[name]).apply_to_model(model)
+    if applied:
+        RemoveUnusedNodesPass()(model)
+        _name_new(model.graph)
+        ShapeInferencePass()(model)
+    return applied
 
 
 def _name_new(graph: ir.Graph) -> None:

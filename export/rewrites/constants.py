@@ -42,6 +42,11 @@ def is_pointwise(conv: ir.Node) -> bool:
     )
 
 
+def has_computed_bias(conv: ir.Node) -> bool:
+    """Whether a Conv has a bias that is no constant."""
+    return len(conv.inputs) > 2 and conv.inputs[2] is not None and constant(conv.inputs[2]) is None
+
+
 def attributes_of(node: ir.Node) -> dict[str, Any]:
     """Name to value, as a rule's ``op`` takes them for a copy of the node."""
     return {name: attribute.value for name, attribute in node.attributes.items()}
@@ -51,6 +56,8 @@ def numbers_of(conv: ir.Node) -> list[NDArray[np.generic]]:
     """Weight of a Conv, and its bias where there is one; all of them constants."""
     found: list[NDArray[np.generic]] = []
     for source in conv.inputs[1:]:
+        if source is None:
+            continue
         numbers = constant(source)
         assert numbers is not None
         found.append(numbers)

@@ -26,12 +26,11 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
-from edgeir.export.rewrites.constants import constant, is_pointwise, numbers_of
+from edgeir.export.rewrites.constants import has_computed_bias, is_pointwise, numbers_of
 from edgeir.ops import table
 
 GST = "gst-projected"
 
-_NORM_FLOOR = 1e-12  # as torch.nn.functional.normalize
 _STENCIL = (0.375, 1.25, 0.375)  # of up^T up, up the bilinear doubling with half-pixel centres
 
 
@@ -78,7 +77,7 @@ class GstProjected(RewriteRuleClassBase):
             return result.fail("the tokens are not of half the size", tokens)
         if not is_pointwise(conv) or conv.attributes.get_int("group", 1) != 1:
             return result.fail("the projection is not a 1x1 convolution of one group with constant weights", conv)
-        if len(conv.inputs) > 2 and conv.inputs[2] is not None and constant(conv.inputs[2]) is None:
+        if has_computed_bias(conv):
             return result.fail("the bias of the projection is computed", conv)
         return result
 
@@ -134,7 +133,7 @@ class _Form:
         self._weight = self._constant("weight", by_head)  # (1, heads, O, C/heads)
         self.bias = self._constant("bias", bias[0].reshape(1, -1, 1, 1)) if bias else None
         self._last, self._rows_axis = self._constant("last", [-1]), self._constant("rows_axis", [-2])
-        self._floor = self._constant("floor", _NORM_FLOOR)
+        self._floor = self._constant("floor", table.LEAST_NORM)
         self._rows = self._constant("rows", [batch, heads, self._head_channels, -1])
         self._as_column = self._constant("as_column", [batch, heads, -1, 1])
         self.as_row = self._constant("as_row", [batch, heads, 1, -1])

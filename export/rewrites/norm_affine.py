@@ -22,7 +22,14 @@ import numpy as np
 import onnx_ir as ir
 from onnxscript.rewriter import MatchResult, RewriteRuleClassBase
 
-from edgeir.export.rewrites.constants import attributes_of, constant, conv_like, is_pointwise, per_channel
+from edgeir.export.rewrites.constants import (
+    attributes_of,
+    constant,
+    conv_like,
+    has_computed_bias,
+    is_pointwise,
+    per_channel,
+)
 
 POOL = "pool-before-affine"
 FOLD = "affine-into-conv"
@@ -96,7 +103,7 @@ class AffineIntoConv(_BehindAffine):
         assert conv is not None
         if not is_pointwise(conv):
             return result.fail("the convolution is not a 1x1 without padding and stride, with constant weights", conv)
-        if len(conv.inputs) > 2 and conv.inputs[2] is not None and constant(conv.inputs[2]) is None:
+        if has_computed_bias(conv):
             return result.fail("the bias of the convolution is computed", conv)
         for value in (scale, shift):
             numbers = None if value is None else per_channel(value)

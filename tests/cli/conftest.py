@@ -6,6 +6,7 @@ import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -117,8 +118,6 @@ def wide_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def stopped_planner() -> Callable[[], Any]:
     """``with stopped_planner():`` interrupts a planner after the first layer that it measured."""
-    from contextlib import contextmanager
-
     from edgeir.cli import planning
 
     alone = planning.measure_sensitivity

@@ -13,10 +13,21 @@ from onnx.reference import ReferenceEvaluator
 
 from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.rewrites.catalogue import ON_REQUEST
+from edgeir.models.build import LoadedModel
+from edgeir.models.loading import load_seeded
 
 Graph = Callable[..., onnx.ModelProto]
 GATE = {np.dtype(np.float64): 1e-12, np.dtype(np.float32): 1e-5}
 """Relative to the largest output: design section 5 in float64; float32 sums of some dozen products."""
+
+ENCODER_DECODER = {"dim": 8, "blocks": [1, 1, 1, 1], "refine": 1, "heads": [1, 2, 1, 2]}
+OVERRIDES = {"cea-tiny": {"rank": 4, "adapter_width": 8}}
+
+
+@pytest.fixture(scope="session")
+def micro() -> Callable[[str], LoadedModel]:
+    """``micro("exda-tiny")``: the network with few channels and one block per level, seeded."""
+    return lambda name: load_seeded(name, seed=0, overrides={**ENCODER_DECODER, **OVERRIDES.get(name, {})})
 
 
 @pytest.fixture(params=[np.float64, np.float32], ids=["float64", "float32"])

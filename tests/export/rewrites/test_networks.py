@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,21 +18,18 @@ from edgeir.export.rewrites.apply import RULE_KEY, rewrite
 from edgeir.export.rewrites.catalogue import ON_REQUEST, RULES, require_rules
 from edgeir.export.trace import trace
 from edgeir.imaging.metrics import fidelity_db
-from edgeir.models.loading import load_seeded
+from edgeir.models.build import LoadedModel
 from edgeir.runtime.ort_session import OrtSession
 
-MICRO = {
-    "exda-tiny": {"dim": 8, "blocks": [1, 1, 1, 1], "refine": 1, "heads": [1, 2, 1, 2]},
-    "cea-tiny": {"dim": 8, "blocks": [1, 1, 1, 1], "refine": 1, "heads": [1, 2, 1, 2], "rank": 4, "adapter_width": 8},
-    "restormer-biasfree": {"dim": 8, "blocks": [1, 1, 1, 1], "refine": 1, "heads": [1, 2, 1, 2]},
-}
 SIDE = 32
 
 
-@pytest.fixture(scope="module", params=list(MICRO))
-def traced(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture(scope="module", params=["exda-tiny", "cea-tiny", "restormer-biasfree"])
+def traced(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, micro: Callable[[str], LoadedModel]
+) -> Path:
     """A micro network whose norms scale and shift by something, so that a wrong fold shows."""
-    loaded = load_seeded(request.param, seed=0, overrides=MICRO[request.param])
+    loaded = micro(request.param)
     rng = np.random.default_rng(0)
     for name, parameter in loaded.module.named_parameters():
         if ".norm" in name:
