@@ -56,15 +56,25 @@ build/runs/%.published: | build/data/photographs
 	$(publish) build/runs/$* --to edgeir/models/weights
 	touch $@
 
-# exda-tiny is trained in three parts; each begins with the weights of the one before.
+# $(call part,NUMBER,RECIPE,WEIGHTS,NUMBER BEFORE): train, record, and leave the last weights where the next part looks.
+define part
+	$(call train,$(2),exda-tiny-$(1))
+	$(publish) build/runs/exda-tiny-$(1) --keep latest $(if $(4),--before build/runs/exda-tiny-$(4)/exda-tiny.json) \
+		--to build/runs/exda-tiny-$(1)
+	cp build/runs/exda-tiny-$(1)/latest.safetensors build/data/$(3)
+endef
+
+# exda-tiny is trained in six parts: each begins with the last weights of the one before, the sixth with the mean of the
+# third's and the fifth's; and shipped is the mean of the fifth's and the sixth's.
 build/runs/exda-tiny.published: | build/data/photographs
-	$(call train,synthetic-exda-tiny,exda-tiny-1)
-	$(publish) build/runs/exda-tiny-1 --to build/data
-	$(call train,synthetic-exda-tiny-detail,exda-tiny-2)
-	$(publish) build/runs/exda-tiny-2 --before build/data/exda-tiny.json --to build/runs/exda-tiny-2
-	cp build/runs/exda-tiny-2/exda-tiny.safetensors build/data/exda-tiny-2.safetensors
-	$(call train,synthetic-exda-tiny-weak,exda-tiny-3)
-	$(publish) build/runs/exda-tiny-3 --keep latest --before build/runs/exda-tiny-2/exda-tiny.json --to edgeir/models/weights
+	$(call part,1,synthetic-exda-tiny,exda-tiny.safetensors,)
+	$(call part,2,synthetic-exda-tiny-detail,exda-tiny-2.safetensors,1)
+	$(call part,3,synthetic-exda-tiny-weak,exda-tiny-3.safetensors,2)
+	$(call part,4,synthetic-exda-tiny-haze,exda-tiny-4.safetensors,3)
+	$(call part,5,synthetic-exda-tiny-colour,exda-tiny-5.safetensors,4)
+	$(call train,synthetic-exda-tiny-mean,exda-tiny-6)
+	$(publish) build/runs/exda-tiny-6 --keep latest --before build/runs/exda-tiny-5/exda-tiny.json \
+		--average-with build/runs/exda-tiny-5/exda-tiny.safetensors --to edgeir/models/weights
 	touch $@
 
 install: $(STAMP)

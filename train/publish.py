@@ -18,9 +18,11 @@ import torch
 
 from edgeir.errors import CheckFailed, EdgeIRError, UsageError
 from edgeir.imaging.metrics import fidelity_db
+from edgeir.models.build import LoadedModel
 from edgeir.models.checkpoint import load_checkpoint, save_checkpoint, weights_digest
 from edgeir.provenance import collect
 from edgeir.storage import atomic_write_bytes
+from edgeir.train.averaging import mean_weights
 from edgeir.train.recipe import Recipe, read_recipe
 from edgeir.train.state import BEST, LATEST, load_state
 
@@ -46,6 +48,7 @@ class TrainingRecord:
         versions: of the packages that trained.
         before: the record of the run whose weights this one began with, if it went on from one, which may have such a
             record in turn.
+        averaged_with: ``loaded_sha256`` of the published weights that those of this run were averaged with, if any.
     """
 
     variant: str
@@ -62,10 +65,17 @@ class TrainingRecord:
     loaded_sha256: str
     versions: dict[str, str]
     before: dict[str, Any] | None = None
+    averaged_with: str | None = None
 
 
 def publish(
-    run: Path, folder: Path, *, hardware: str, before: Path | None = None, keep: Kept | None = None
+    run: Path,
+    folder: Path,
+    *,
+    hardware: str,
+    before: Path | None = None,
+    keep: Kept | None = None,
+    average_with: Path | None = None,
 ) -> TrainingRecord:
     """Write the weights of the run in ``run`` and their record to ``folder``, which must exist.
 
@@ -76,10 +86,12 @@ def publish(
         before: the published record of the run that ``model.initial`` came from.
         keep: which weights; by default the best on held-out pictures where the recipe validates. Where conditions
             differ much, one picture of an easy one can outweigh the others in that mean: then the last are better.
+        average_with: published weights of the same network; the mean of both is published.
 
     Raises:
         UsageError: there is no finished run, it is not of a variant of the zoo, or it began with weights (did not) and
-            their record is missing (is given).
+            their record is missing (is given), or is to be averaged with another network.
+        CheckpointError: the weights to average with cannot be read.
         CheckFailed: float16 cannot hold the weights, or costs more than `LEAST_FIDELITY_DB` allows.
         OutputError: the folder cannot be written to.
     """
@@ -99,6 +111,7 @@ def publish(
     earlier = _record_before(recipe, before)
     chosen = keep or ("best" if (run / BEST).is_file() else "latest")
     loaded = load_checkpoint(run / (BEST if chosen == "best" else LATEST), variant=variant)
+    averaged = None if average_with is None else _average(loaded, average_with)
     single = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -134,6 +147,7 @@ def publish(
         loaded_sha256=weights_digest({name: tensor.float() for name, tensor in half.items()}),
         versions={name: version for name, version in collect(seconds=0).versions.items() if name in _TRAINING},
         before=earlier,
+        averaged_with=averaged,
     )
     text = json.dumps(asdict(record), indent=2) + "\n"
     atomic_write_bytes(folder / f"{variant}.json", text.encode())
@@ -169,6 +183,21 @@ def _record_before(recipe: Recipe, before: Path | None) -> dict[str, Any] | None
     return found
 
 
+def _average(loaded: LoadedModel, other: Path) -> str:
+    """Average the weights in place with those in ``other``, and return the digest of those."""
+    found = load_checkpoint(other)
+    if found.spec.name != loaded.spec.name:
+        raise UsageError(
+            "weights of another network cannot be averaged with",
+            where=str(other),
+            expected=loaded.spec.name,
+            got=found.spec.name,
+        )
+    further = found.module.float().state_dict()
+    loaded.module.load_state_dict(mean_weights([loaded.module.state_dict(), further]))
+    return weights_digest(further)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """``python -m edgeir.train.publish RUN --to FOLDER --hardware TEXT``."""
     parser = argparse.ArgumentParser(prog="python -m edgeir.train.publish", description=__doc__.split("\n\n")[0])
@@ -177,9 +206,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hardware", required=True, help="what the run was trained on, in words")
     parser.add_argument("--before", type=Path, help="record of the run that this one began with, VARIANT.json")
     parser.add_argument("--keep", choices=get_args(Kept), help="which weights (best, where the recipe validates)")
+    parser.add_argument("--average-with", type=Path, help="published weights: the mean of both is published")
     chosen = parser.parse_args(arguments)
     try:
-        record = publish(chosen.run, chosen.to, hardware=chosen.hardware, before=chosen.before, keep=chosen.keep)
+        record = publish(
+            chosen.run,
+            chosen.to,
+            hardware=chosen.hardware,
+            before=chosen.before,
+            keep=chosen.keep,
+            average_with=chosen.average_with,
+        )
     except EdgeIRError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -42,12 +42,13 @@ class Model(Section):
         variant: key of `edgeir.models.registry.VARIANTS`.
         overrides: settings that differ from the variant's.
         initial: checkpoint to start from, relative to the data folder, or ``shipped`` for the weights that come with
-            edgeir; otherwise the seed decides.
+            edgeir, or several checkpoints that went on from one another, whose weights are averaged (Wortsman et al.,
+            "Model soups", ICML 2022); otherwise the seed decides.
     """
 
     variant: str
     overrides: dict[str, Any] = Field(default_factory=dict)
-    initial: Path | None = None
+    initial: Path | Annotated[tuple[Path, ...], Field(min_length=2)] | None = None
 
 
 class Data(Section):

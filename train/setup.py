@@ -16,6 +16,7 @@ from edgeir.models.checkpoint import load_checkpoint
 from edgeir.models.loading import load_named, load_seeded, reconfigure
 from edgeir.models.registry import variant
 from edgeir.spec import ModelSpec
+from edgeir.train.averaging import mean_weights
 from edgeir.train.data import Source
 from edgeir.train.layouts import list_examples
 from edgeir.train.pictures import readable, sharpest
@@ -60,15 +61,24 @@ def network_of(recipe: Recipe, data_root: Path) -> LoadedModel:
         return load_seeded(recipe.model.variant, seed=recipe.seed, overrides=recipe.model.overrides)
     if recipe.model.initial == SHIPPED:
         return _shipped(recipe)
-    loaded = load_checkpoint(data_root / recipe.model.initial)
-    if loaded.spec.name != spec.name:
+    initial = recipe.model.initial
+    paths = initial if isinstance(initial, tuple) else (initial,)
+    found = [_checkpoint(data_root / path, str(path), spec.name) for path in paths]
+    if len(found) > 1:
+        found[0].module.load_state_dict(mean_weights([loaded.module.state_dict() for loaded in found]))
+    return reconfigure(found[0], spec.config)
+
+
+def _checkpoint(path: Path, where: str, name: str) -> LoadedModel:
+    loaded = load_checkpoint(path)
+    if loaded.spec.name != name:
         raise UsageError(
             "the initial checkpoint is of another network than the recipe's",
-            where=str(recipe.model.initial),
-            expected=spec.name,
+            where=where,
+            expected=name,
             got=loaded.spec.name,
         )
-    return reconfigure(loaded, spec.config)
+    return loaded
 
 
 def _shipped(recipe: Recipe) -> LoadedModel:

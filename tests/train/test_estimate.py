@@ -8,7 +8,10 @@ import torch
 from edgeir.train.estimate import estimate
 from edgeir.train.recipe import Recipe, find_recipe, parse_recipe, read_recipe
 
-EXDA = ["synthetic-exda-tiny", "synthetic-exda-tiny-detail", "synthetic-exda-tiny-weak"]
+EXDA = [
+    "synthetic-exda-tiny",
+    *(f"synthetic-exda-tiny-{part}" for part in ("detail", "weak", "haze", "colour", "mean")),
+]
 
 
 def recipe(**changes: object) -> Recipe:

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from edgeir.errors import CheckFailed, UsageError
 from edgeir.models.checkpoint import load_checkpoint, save_checkpoint
+from edgeir.models.loading import load_seeded
 from edgeir.train.data import TrainingSet
 from edgeir.train.distributed import Group
 from edgeir.train.loop import Trainer
@@ -110,6 +111,34 @@ def test_a_run_that_went_on_from_another_names_it(
         publish(second, tmp_path, hardware="x", before=tmp_path / "other.json")
     with pytest.raises(UsageError, match="cannot be read"):
         publish(second, tmp_path, hardware="x", before=tmp_path / "missing.json")
+
+
+def test_the_mean_with_published_weights(recipe: Recipe, pictures: Path, tmp_path: Path) -> None:
+    for name in ("other", "mean"):
+        (tmp_path / name).mkdir()
+    folder = run(recipe, pictures, tmp_path / "run")
+    other = publish(folder, tmp_path / "other", hardware="x")
+    theirs = load_checkpoint(tmp_path / "other" / "cea-tiny.safetensors")
+    with torch.no_grad():
+        for parameter in theirs.module.parameters():
+            parameter.mul_(1.5)
+    published = save_checkpoint(tmp_path / "other" / "cea-tiny.safetensors", theirs.module, theirs.spec)
+    assert published.weights is not None
+    record = publish(folder, tmp_path / "mean", hardware="x", average_with=tmp_path / "other" / "cea-tiny.safetensors")
+    assert record.averaged_with == published.weights.sha256 != other.loaded_sha256
+    mean = load_checkpoint(tmp_path / "mean" / "cea-tiny.safetensors").module.state_dict()
+    own = load_checkpoint(folder / "best.safetensors" if record.chosen == "best" else folder / "latest.safetensors")
+    for name, tensor in own.module.named_parameters():
+        torch.testing.assert_close(mean[name].float(), tensor * 1.25, rtol=2e-3, atol=1e-6)  # float16, twice
+
+
+def test_the_mean_with_another_network_is_refused(recipe: Recipe, pictures: Path, tmp_path: Path) -> None:
+    folder = run(recipe, pictures, tmp_path / "run")
+    loaded = load_seeded("kgt-tiny", seed=0)
+    save_checkpoint(tmp_path / "k.safetensors", loaded.module, loaded.spec)
+    with pytest.raises(UsageError, match=r"k\.safetensors: weights of another network"):
+        publish(folder, tmp_path, hardware="x", average_with=tmp_path / "k.safetensors")
+    assert not (tmp_path / "cea-tiny.safetensors").exists()
 
 
 def test_weights_that_float16_cannot_hold_are_refused(recipe: Recipe, pictures: Path, tmp_path: Path) -> None:

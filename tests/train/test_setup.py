@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from edgeir.errors import UsageError
+from edgeir.models.checkpoint import save_checkpoint
 from edgeir.models.loading import load_seeded
 from edgeir.train.recipe import parse_recipe
 from edgeir.train.setup import network_of, training_pictures
@@ -35,6 +37,36 @@ def test_shipped_weights_to_begin_with(content: Callable[..., dict[str, Any]], p
     weights = network_of(recipe, pictures).spec.weights
     assert weights is not None
     assert (weights.trained, weights.source) == (True, "shipped")
+
+
+def test_checkpoints_that_went_on_from_one_another_are_averaged(
+    content: Callable[..., dict[str, Any]], pictures: Path
+) -> None:
+    parts = [load_seeded("cea-tiny", seed=seed) for seed in (1, 2)]
+    for number, part in enumerate(parts):
+        save_checkpoint(pictures / f"part-{number}.safetensors", part.module, part.spec)
+    model = {"variant": "cea-tiny", "initial": [f"part-{number}.safetensors" for number in range(2)]}
+    found = network_of(parse_recipe(content(model=model), where="test"), pictures).module.state_dict()
+    first, second = (part.module.state_dict() for part in parts)
+    moved = 0
+    for name, tensor in found.items():
+        torch.testing.assert_close(tensor, (first[name] + second[name]) / 2 if tensor.is_floating_point() else tensor)
+        moved += not torch.equal(tensor, first[name])
+    assert moved > 10
+
+
+def test_one_checkpoint_is_no_list(content: Callable[..., dict[str, Any]]) -> None:
+    with pytest.raises(UsageError, match=r"model\.initial"):
+        parse_recipe(content(model={"variant": "cea-tiny", "initial": ["part-0.safetensors"]}), where="test")
+
+
+def test_all_of_several_checkpoints_are_of_the_network(content: Callable[..., dict[str, Any]], pictures: Path) -> None:
+    for file, variant in (("a", "cea-tiny"), ("b", "kgt-tiny")):
+        loaded = load_seeded(variant, seed=1)
+        save_checkpoint(pictures / f"{file}.safetensors", loaded.module, loaded.spec)
+    model = {"variant": "cea-tiny", "initial": ["a.safetensors", "b.safetensors"]}
+    with pytest.raises(UsageError, match=r"b\.safetensors: the initial checkpoint is of another network"):
+        network_of(parse_recipe(content(model=model), where="test"), pictures)
 
 
 def test_there_are_none_for_every_network(content: Callable[..., dict[str, Any]], pictures: Path) -> None:
