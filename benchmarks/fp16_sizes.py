@@ -1,7 +1,9 @@
 """Does the FP16 graph survive large pictures? Fidelity to PyTorch FP32 and NaN or Inf, per size and picture.
 
     python -m benchmarks.fp16_sizes --sizes 64 256 512 --out benchmarks/results/fp16-sizes-cpu.json
-    python -m benchmarks.fp16_sizes --sizes 1024 2048 --graphs edgeir --out benchmarks/results/fp16-sizes-cpu.json
+    python -m benchmarks.fp16_sizes --sizes 1024 --graphs edgeir --out benchmarks/results/fp16-sizes-cpu.json
+
+2048x2048 does not fit into 24 GB with every result rounded.
 
 Pictures are a real one and the hard ones: all 0, all 1, one white pixel, pure noise. Two FP16 graphs per size:
 

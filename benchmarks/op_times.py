@@ -16,6 +16,18 @@ PRODUCTS = ("Conv", "FusedConv", "NhwcFusedConv", "MatMul", "FusedMatMul", "Gemm
 """Convolutions and matrix products, as ONNX Runtime calls them once its optimizer is done."""
 
 
+def session(model: bytes, threads: int, *, profile: Path | None = None, arena: bool = True) -> ort.InferenceSession:
+    """ONNX Runtime as a user gets it, but for the number of threads, and for the arena where memory is short."""
+    options = ort.SessionOptions()
+    options.enable_cpu_mem_arena = arena
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    if profile is not None:
+        options.enable_profiling = True
+        options.profile_file_prefix = str(profile)
+    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
 def ms_by_op(model: bytes, threads: int, picture: np.ndarray, folder: Path, *, runs: int = 5) -> dict[str, float]:
     """Median milliseconds per operator type over ``runs`` runs after a warm-up, the costliest first.
 
@@ -25,15 +37,10 @@ def ms_by_op(model: bytes, threads: int, picture: np.ndarray, folder: Path, *, r
         picture: ``(N, 3, H, W) float32``.
         folder: where the profiler may write.
     """
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    options.enable_profiling = True
-    options.profile_file_prefix = str(folder / "profile")
-    session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    profiled = session(model, threads, profile=folder / "profile")
     for _ in range(runs + 1):
-        session.run(None, {INPUT_NAME: picture})
-    events = json.loads(Path(session.end_profiling()).read_text(encoding="utf-8"))
+        profiled.run(None, {INPUT_NAME: picture})
+    events = json.loads(Path(profiled.end_profiling()).read_text(encoding="utf-8"))
     kernels = [e for e in events if e.get("cat") == "Node" and e["name"].endswith("_kernel_time")]
     each = len(kernels) // (runs + 1)
     found: dict[str, list[float]] = defaultdict(lambda: [0.0] * runs)

@@ -33,10 +33,9 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
-import onnxruntime as ort
 import torch
 
-from benchmarks.op_times import ms_by_op, products_ms
+from benchmarks.op_times import ms_by_op, products_ms, session
 from benchmarks.result_files import GrowingTable
 from edgeir.cli.measuring import measuring_crop
 from edgeir.export.graph import TraceShape
@@ -74,15 +73,6 @@ def plain(model: str, side: int) -> bytes:
         )
     assert program is not None
     return bytes(program.model_proto.SerializeToString())
-
-
-def session(model: bytes, threads: int, *, arena: bool = True) -> ort.InferenceSession:
-    """ONNX Runtime as a user gets it, but for the number of threads, and for the arena where memory is short."""
-    options = ort.SessionOptions()
-    options.enable_cpu_mem_arena = arena
-    options.intra_op_num_threads = threads
-    options.log_severity_level = 3
-    return ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 _PEAK = """

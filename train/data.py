@@ -113,18 +113,11 @@ class TrainingSet(Dataset[tuple[NDArray[np.float32], NDArray[np.float32], str]])
         if example.degraded is not None:
             degraded = self.cache.get(example.degraded, shrink=source.shrink)
             low, high = self._crop_pair(degraded, clean, place.patch_px, rng)
-            if _happens(source.grey, rng):
-                low, high = _grey(low), _grey(high)
-            if _happens(source.channel_shuffle, rng):
-                order = rng.permutation(3)
-                low, high = low[..., order], high[..., order]
+            low, high = _recoloured(source, rng, low, high)
             name = f"{example.degraded.name} ({example.group})"
         else:
             high = self._crop(clean, place.patch_px * self.scale, rng)
-            if _happens(source.grey, rng):
-                high = _grey(high)
-            if _happens(source.channel_shuffle, rng):
-                high = high[..., rng.permutation(3)]
+            (high,) = _recoloured(source, rng, high)
             if source.mixture is None:
                 low, name = high, f"{example.clean.name} (as it is)"
             else:
@@ -223,6 +216,16 @@ def _as_float(values: NDArray[np.uint8] | NDArray[np.uint16]) -> Pixels:
 def _happens(share: float, rng: np.random.Generator) -> bool:
     """One draw, and none where the answer is certain: a source without this keeps its samples."""
     return share > 0 and rng.random() < share
+
+
+def _recoloured(source: Source, rng: np.random.Generator, *patches: Pixels) -> tuple[Pixels, ...]:
+    """The patches of one sample, grey or with their channels in another order as often as the source asks."""
+    if _happens(source.grey, rng):
+        patches = tuple(_grey(patch) for patch in patches)
+    if _happens(source.channel_shuffle, rng):
+        order = rng.permutation(3)
+        patches = tuple(patch[..., order] for patch in patches)
+    return patches
 
 
 def _grey(patch: Pixels) -> Pixels:

@@ -112,6 +112,7 @@ def publish(
     chosen = keep or ("best" if (run / BEST).is_file() else "latest")
     loaded = load_checkpoint(run / (BEST if chosen == "best" else LATEST), variant=variant)
     averaged = None if average_with is None else _average(loaded, average_with)
+    held_out_db = state.best_db if chosen == "best" and averaged is None else None  # nobody measured a mean
     single = {name: tensor.clone() for name, tensor in loaded.module.state_dict().items()}
     picture = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
@@ -142,7 +143,7 @@ def publish(
         seconds=round(state.seconds),
         hardware=hardware,
         chosen=chosen,
-        held_out_db=round(state.best_db, 3) if chosen == "best" and state.best_db is not None else None,
+        held_out_db=None if held_out_db is None else round(held_out_db, 3),
         weights_sha256=stored.weights.sha256,
         loaded_sha256=weights_digest({name: tensor.float() for name, tensor in half.items()}),
         versions={name: version for name, version in collect(seconds=0).versions.items() if name in _TRAINING},
@@ -193,7 +194,7 @@ def _average(loaded: LoadedModel, other: Path) -> str:
             expected=loaded.spec.name,
             got=found.spec.name,
         )
-    further = found.module.float().state_dict()
+    further = found.module.state_dict()
     loaded.module.load_state_dict(mean_weights([loaded.module.state_dict(), further]))
     return weights_digest(further)
 

@@ -180,6 +180,7 @@ def _pictures(
         if mixture is None:
             raise UsageError("the recipe has no degradations to choose from", where=f"{where}.only")
         mixture = mixture.only(section.only, where=f"{where}.only")
-    shares = {"grey": section.grey, "channel_shuffle": section.channel_shuffle}
-    source = Source(good, section.repeat, section.shrink, mixture, **shares)
+    source = Source(
+        good, section.repeat, section.shrink, mixture, grey=section.grey, channel_shuffle=section.channel_shuffle
+    )
     return Pictures(section, source, tuple(skipped))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from edgeir.train.loop import Trainer
 from edgeir.train.publish import main, publish
 from edgeir.train.recipe import Recipe, parse_recipe, recipe_yaml
 from edgeir.train.setup import network_of, training_pictures
+from edgeir.train.state import load_state, save_state
 
 Content = Callable[..., dict[str, Any]]
 
@@ -117,6 +118,8 @@ def test_the_mean_with_published_weights(recipe: Recipe, pictures: Path, tmp_pat
     for name in ("other", "mean"):
         (tmp_path / name).mkdir()
     folder = run(recipe, pictures, tmp_path / "run")
+    shutil.copy(folder / "latest.safetensors", folder / "best.safetensors")
+    save_state(folder, replace(load_state(folder, recipe_digest=recipe.digest()), best_db=30.0))
     other = publish(folder, tmp_path / "other", hardware="x")
     theirs = load_checkpoint(tmp_path / "other" / "cea-tiny.safetensors")
     with torch.no_grad():
@@ -126,6 +129,8 @@ def test_the_mean_with_published_weights(recipe: Recipe, pictures: Path, tmp_pat
     assert published.weights is not None
     record = publish(folder, tmp_path / "mean", hardware="x", average_with=tmp_path / "other" / "cea-tiny.safetensors")
     assert record.averaged_with == published.weights.sha256 != other.loaded_sha256
+    assert other.held_out_db == 30.0
+    assert record.held_out_db is None  # it is the run's own weights', not the mean's
     mean = load_checkpoint(tmp_path / "mean" / "cea-tiny.safetensors").module.state_dict()
     own = load_checkpoint(folder / "best.safetensors" if record.chosen == "best" else folder / "latest.safetensors")
     for name, tensor in own.module.named_parameters():
