@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper
 
 from benchmarks.op_times import session
 from edgeir.runtime.memory import free_at_once
@@ -55,14 +54,14 @@ def segments(model: bytes, *, nodes: int) -> Iterator[Segment]:
     for piece, names, kept in zip(pieces, read, reversed(needed), strict=True):
         made = {name for node in piece for name in node.output}
         inputs = sorted(names - made - constants.keys())
-        part = helper.make_graph(
-            piece,
-            "segment",
-            [typed[name] for name in inputs],
-            [typed[name] for name in sorted(made & kept)],
-            [constants[name] for name in sorted(names & constants.keys())],
+        part = onnx.GraphProto(
+            name="segment",
+            node=piece,
+            input=[typed[name] for name in inputs],
+            output=[typed[name] for name in sorted(made & kept)],
+            initializer=[constants[name] for name in sorted(names & constants.keys())],
         )
-        whole = helper.make_model(part, opset_imports=proto.opset_import, ir_version=proto.ir_version)
+        whole = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import, graph=part)
         yield Segment(whole.SerializeToString(), tuple(inputs), tuple(name for name in inputs if name not in kept))
 
 
