@@ -5,7 +5,8 @@
 # make clean  remove what the targets above wrote
 
 PYTHON ?= python3
-PYTEST_ARGS ?= -q
+# A process per core, each file of tests in one of them: fixtures trace networks once per file.
+PYTEST_ARGS ?= -q -rs -n auto --dist loadfile
 
 BIN := .venv/bin
 STAMP := .venv/.installed
@@ -28,7 +29,7 @@ $(BUNDLE)/manifest.json: | $(STAMP)
 	$(BIN)/edgeir export --model exda-tiny --fp16 --out $(DEMO)
 
 test: lint
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PYTEST_ARGS)
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
