@@ -36,8 +36,8 @@ from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantTy
 from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from benchmarks.op_times import ms_by_op
-from benchmarks.result_files import write_result
-from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
+from benchmarks.result_files import GrowingTable
+from edgeir.calibrate.eight_bits import candidates, placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.layers import graph_layers
 from edgeir.calibrate.planner import Loss
@@ -47,7 +47,7 @@ from edgeir.calibrate.typed import apply_plan
 from edgeir.cli.calibrating import Calibration, CalibrationRequest, calibrate, choose_pictures
 from edgeir.cli.console import Console
 from edgeir.cli.measuring import measuring_crop
-from edgeir.cli.planning import PlanningTask, plan_eight_bit_layers, twin_size
+from edgeir.cli.planning import Planning, PlanningTask, plan_eight_bit_layers, twin_size
 from edgeir.compare.drift import by_condition, degraded_samples, measure_drift
 from edgeir.export.graph import TraceShape
 from edgeir.export.rewrites.apply import rewrite
@@ -57,6 +57,7 @@ from edgeir.imaging.conditions import VALIDATION_CONDITIONS
 from edgeir.imaging.measuring import measuring_pictures
 from edgeir.models.loading import load_named
 from edgeir.precision import LayerPlan, Precision, PrecisionPlan
+from edgeir.quantization_placement import Placement
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.timing import time_together
@@ -85,14 +86,12 @@ def serialized(model: ir.Model) -> bytes:
     return data
 
 
-def edgeirs(model: ir.Model, placed: list[str], planned: tuple[str, ...], calibration: Calibration) -> Graphs:
+def edgeirs(model: ir.Model, placement: Placement, planning: Planning, calibration: Calibration) -> Graphs:
     """The graphs that edgeir writes."""
-    placement = placement_of(model.graph)
     base = plan_fp16(model)
     everything = [entry.layer.name for entry in graph_layers(model.graph) if entry.weight_index is not None]
-    left = {name: "not chosen" for name in placed if name not in planned}
     plans = {
-        "edgeir, planned": plan_eight_bits(model.graph, base, placement, Precision.INT8, left=left),
+        "edgeir, planned": plan_eight_bits(model.graph, base, placement, Precision.INT8, left=planning.left()),
         "edgeir, all placed": plan_eight_bits(model.graph, base, placement, Precision.INT8),
         "edgeir, FP32 around": plan_eight_bits(
             model.graph, PrecisionPlan(default=Precision.FP32), placement, Precision.INT8
@@ -184,14 +183,23 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    started = time.perf_counter()
     loaded = load_named(arguments.model)
+    names = [picture.name for picture in measuring_pictures(arguments.pictures)]
+    setting = {
+        "size": arguments.size,
+        "budget_db": arguments.budget,
+        "threads": arguments.threads,
+        "rounds": arguments.rounds,
+        "pictures": names,
+    }
+    table = GrowingTable(arguments.out, ("model", "graph"), setting)
     size, rule = (arguments.size, arguments.size), loaded.spec.size
     graph = GraphInput(1, size, size, size, rule, loaded.spec.scale)
     console = Console(stages=1)
     model = trace(loaded, TraceShape(1, *size))
-    placed = list(placement_of(model.graph).quantized)
+    placement = placement_of(model.graph)
     rewrite(model)
+    placed = candidates(model.graph, plan_fp16(model), placement, Precision.INT8)
     twin = trace(loaded, TraceShape(1, *twin_size(graph)))
     rewrite(twin)
     request = CalibrationRequest(arguments.photographs)
@@ -201,13 +209,17 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.json"
         task = PlanningTask(model, twin, placed, calibration, INT8, graph, state_path=state, identity={})
+        started = time.perf_counter()
         planning = plan_eight_bit_layers(task, budget, console=console)
+        planned = {
+            "planning_s": round(time.perf_counter() - started),
+            "evaluations": len(planning.planned.evaluations),
+        }
         graphs = {
             "fp32": serialized(model),
-            **edgeirs(model, placed, planning.planned.chosen, calibration),
+            **edgeirs(model, placement, planning, calibration),
             **others(model, calibration, Path(folder)),
         }
-    names = [picture.name for picture in measuring_pictures(arguments.pictures)]
     batch = np.ascontiguousarray(measuring_crop("astronaut", *size).transpose(2, 0, 1)[None])
     sessions = {name: OrtSession(data, threads=arguments.threads) for name, data in graphs.items()}
     timings = time_together(
@@ -217,32 +229,29 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         by_op = {name: ms_by_op(data, arguments.threads, batch, Path(folder)) for name, data in graphs.items()}
     reference = OrtSession(graphs["fp32"], arena=False)
-    rows = []
     print("| graph | mean drift dB | worst degradation | worst picture | low-precision MACs | time / FP32 |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, data in graphs.items():
         ratio = timings[name].percentile_ms(50) / timings["fp32"].percentile_ms(50)
         found = drift(data, reference, names, arguments.size)
-        row = {"graph": name, **found, "low_macs": round(low_share(data), 4), "time_ratio": round(ratio, 3)}
-        row["ms_by_op"] = {op: round(ms, 2) for op, ms in list(by_op[name].items())[:COSTLIEST]}
-        rows.append(row)
+        share = low_share(data)
+        table.put(
+            {
+                "model": arguments.model,
+                "graph": name,
+                "weights_sha256": loaded.spec.weights.sha256 if loaded.spec.weights else None,
+                **found,
+                "low_macs": round(share, 4),
+                "time_ratio": round(ratio, 3),
+                "ms_by_op": {op: round(ms, 2) for op, ms in list(by_op[name].items())[:COSTLIEST]},
+                **(planned if name == "edgeir, planned" else {}),
+            }
+        )
         print(
             f"| {name} | {found['mean_drift_db']:.4f} | {found['worst_degradation_db']:.4f} | "
-            f"{found['worst_picture_db']:.4f} | {row['low_macs']:.0%} | {ratio:.2f} |",
+            f"{found['worst_picture_db']:.4f} | {share:.0%} | {ratio:.2f} |",
             flush=True,
         )
-    result = {
-        "model": arguments.model,
-        "weights_sha256": loaded.spec.weights.sha256 if loaded.spec.weights else None,
-        "size": arguments.size,
-        "budget_db": arguments.budget,
-        "threads": arguments.threads,
-        "rounds": arguments.rounds,
-        "pictures": names,
-        "evaluations": len(planning.planned.evaluations),
-        "rows": rows,
-    }
-    write_result(arguments.out, result, started=started)
 
 
 if __name__ == "__main__":

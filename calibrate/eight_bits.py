@@ -49,6 +49,12 @@ def plan_eight_bits(
     return PrecisionPlan(base.default, (*base.layers, *layers))
 
 
+def candidates(graph: ir.Graph, base: PrecisionPlan, placement: Placement, kind: Precision) -> tuple[str, ...]:
+    """The layers that `plan_eight_bits` puts into eight bits where none is left out, in the order of the graph."""
+    plan = plan_eight_bits(graph, base, placement, kind)
+    return tuple(layer.layer for layer in plan.layers if layer.type.eight_bits)
+
+
 def _layers(
     graph: ir.Graph,
     base: PrecisionPlan,

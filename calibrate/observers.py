@@ -30,20 +30,23 @@ Rounded = Callable[[NDArray[np.float64], float], NDArray[np.float64]]
 _LEVELS = QMAX + 1  # magnitudes that a symmetric INT8 tells apart, 0 included
 _CANDIDATES = 200
 _ALMOST_NO_COUNT = 1e-4
+_LEAST_WIDTH = 2.0**-126  # the smallest normal float32: one divided by it is finite
+_PIECE = 2**16  # values counted at a time: they and their bins stay in a core's cache
 
 
-def _magnitudes(values: NDArray[Any]) -> NDArray[np.float32]:
-    magnitudes: NDArray[np.float32] = np.abs(np.asarray(values, np.float32)).ravel()
-    if not np.isfinite(magnitudes).all():
-        bad = int(np.count_nonzero(~np.isfinite(magnitudes)))
+def _largest_magnitude(values: NDArray[np.float32]) -> float:
+    """Of at least one value; raises ``CheckFailed`` for NaN and infinity."""
+    largest = max(float(values.max()), -float(values.min()))  # NaN is both
+    if not math.isfinite(largest):
+        bad = int(np.count_nonzero(~np.isfinite(values)))
         raise CheckFailed(
             "an activation is NaN or infinite",
             where="calibration",
             expected="finite values",
-            got=f"{bad} of {magnitudes.size}",
+            got=f"{bad} of {values.size}",
             fix="Look at the pictures and the weights: no range can be found for such a tensor.",
         )
-    return magnitudes
+    return largest
 
 
 class Magnitudes:
@@ -64,21 +67,27 @@ class Magnitudes:
 
     def add(self, values: NDArray[Any]) -> None:
         """Count more values. Raises ``CheckFailed`` for NaN and infinity."""
-        magnitudes = _magnitudes(values)
-        if magnitudes.size == 0:
+        flat = np.asarray(values, np.float32).ravel()
+        if flat.size == 0:
             return
-        self.seen += magnitudes.size
-        top = float(magnitudes.max())
+        top = _largest_magnitude(flat)
+        self.seen += flat.size
         if top == 0:
-            self.counts[0] += magnitudes.size
+            self.counts[0] += flat.size
             return
         self._widen(top)
-        index = np.minimum((magnitudes / np.float32(self.width)).astype(np.int64), BINS - 1)
-        self.counts += np.bincount(index, minlength=BINS)
+        steps, index = np.empty(_PIECE, np.float32), np.empty(_PIECE, np.intp)
+        for start in range(0, flat.size, _PIECE):
+            piece = flat[start : start + _PIECE]
+            some = steps[: piece.size]
+            np.abs(piece, out=some)
+            np.multiply(some, np.float32(1 / self.width), out=some)  # exact: a power of two
+            index[: piece.size] = some  # rounds down, and below BINS: the largest is below 2^e
+            self.counts += np.bincount(index[: piece.size], minlength=BINS)
 
     def _widen(self, top: float) -> None:
         """Make the bins wide enough for ``top``."""
-        needed = 2.0 ** (math.frexp(top)[1]) / BINS  # frexp: top < 2^e
+        needed = max(2.0 ** (math.frexp(top)[1]) / BINS, _LEAST_WIDTH)  # frexp: top < 2^e
         if self.width == 0:
             self.width = needed
         while self.width < needed:

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from edgeir import __version__
 from edgeir.bundle import BundleWriter, bundle_name, prepared_name
-from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
+from edgeir.calibrate.eight_bits import candidates, placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.layers import GraphLayer, graph_layers
 from edgeir.calibrate.planner import Loss
@@ -323,11 +323,10 @@ def _planning_task(
     destination: Path,
     spec: ModelSpec,
 ) -> PlanningTask:
-    every = plan_eight_bits(model.graph, plan_fp16(model), placement, request.precision)
     return PlanningTask(
         model,
         twin,
-        tuple(layer.layer for layer in every.layers if layer.type.eight_bits),
+        candidates(model.graph, plan_fp16(model), placement, request.precision),
         calibration,
         KINDS[request.precision],
         graph,

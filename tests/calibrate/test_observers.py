@@ -86,6 +86,21 @@ def test_the_histogram_is_that_of_numpy() -> None:
     assert magnitudes.share_above(1.0) == pytest.approx(np.mean(np.abs(values) > 1), abs=2e-3)
 
 
+def test_tensors_of_many_pieces_are_counted_whole() -> None:
+    values = np.random.default_rng(5).standard_normal((3, 7, 130, 131)).astype(np.float32)
+    magnitudes = Magnitudes()
+    magnitudes.add(values.transpose(0, 2, 3, 1))
+    counts, _ = np.histogram(np.abs(values), np.arange(BINS + 1) * magnitudes.width)
+    assert np.array_equal(counts, magnitudes.counts)
+
+
+def test_the_smallest_magnitudes_of_float32_have_a_bin() -> None:
+    magnitudes = Magnitudes()
+    magnitudes.add(np.asarray([1e-42, -3e-45, 0], np.float32))
+    assert (magnitudes.counts[0], magnitudes.seen) == (3, 3)
+    assert magnitudes.largest == np.float32(1e-42)
+
+
 @pytest.mark.parametrize("percent", [50, 90, 99, 99.9, 100])
 def test_percentiles_are_those_of_numpy_to_a_bin(percent: float) -> None:
     values = np.random.default_rng(4).standard_normal(50_000).astype(np.float32)
