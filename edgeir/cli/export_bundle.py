@@ -39,7 +39,14 @@ from edgeir.cli.measuring import (
     time_ratio,
     worst_picture,
 )
-from edgeir.cli.planning import Planning, PlanningTask, plan_eight_bit_layers, require_truth, twin_size
+from edgeir.cli.planning import (
+    Planning,
+    PlanningTask,
+    plan_eight_bit_layers,
+    require_truth,
+    twin_size,
+    usual_budget,
+)
 from edgeir.errors import GraphError
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import prepare
@@ -85,12 +92,12 @@ class ExportRequest:
     @property
     def stages(self) -> int:
         """Of the work."""
-        return 6 + (self.calibration is not None) + self.plans_layers
+        return 6 + 2 * (self.calibration is not None)
 
     @property
-    def plans_layers(self) -> bool:
-        """Whether a budget decides which layers go into eight bits; otherwise it is a limit and nothing else."""
-        return self.budget is not None and self.calibration is not None and self.plan is None
+    def chooses_layers(self) -> bool:
+        """Whether layers in eight bits are still to be chosen: no plan names them."""
+        return self.calibration is not None and self.plan is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +126,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
     console.say(f"      {describe_weights(spec)}")
     shape.require(spec.size)
     graph = _graph_input(shape, spec)
-    _require_plannable(request, spec)
+    budget = _planning_budget(request, spec)
     pictures = None if request.calibration is None else choose_pictures(request.calibration, graph)
 
     destination = _destination(request, spec)
@@ -156,11 +163,12 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             write_calibration(calibration, writer)
             give_back()
         planning = None
-        if calibration is not None and request.plans_layers and request.budget is not None:
-            console.stage(f"planning for a drift of at most {request.budget.mean_db:g} dB")
+        if calibration is not None:
+            console.stage(_choosing_text(request, budget))
+        if calibration is not None and budget is not None:
             twin = _twin(loaded, graph, request)
             task = _planning_task(model, twin, placement, calibration, request, graph, destination, spec)
-            planning = plan_eight_bit_layers(task, request.budget, console=console)
+            planning = plan_eight_bit_layers(task, budget, console=console)
             give_back()
         plan = given_plan or _plan(model, request.precision, placement, planning)
         low_macs = sum(macs_of(entry.node) for entry in graph_layers(model.graph) if _in_eight_bits(entry, plan))
@@ -273,10 +281,28 @@ def _destination(request: ExportRequest, spec: ModelSpec) -> Path:
     return request.out / bundle_name(spec.name, str(request.precision), shape.height, shape.width, dynamic=dynamic)
 
 
-def _require_plannable(request: ExportRequest, spec: ModelSpec) -> None:
-    """A budget in dB against the truth means nothing without trained weights and a truth."""
+def _planning_budget(request: ExportRequest, spec: ModelSpec) -> Loss | None:
+    """What layers in eight bits are chosen for: what was asked for, or what passes the gates; ``None`` chooses none.
+
+    Raises:
+        UsageError: a budget in dB against the truth was asked for, and there are no trained weights or no truth.
+    """
     if request.budget is not None:
-        require_truth(spec, plans=request.plans_layers)
+        require_truth(spec, plans=request.chooses_layers)
+    if not request.chooses_layers:
+        return None
+    if request.budget is not None:
+        return request.budget
+    has_truth = spec.weights is not None and spec.weights.trained and spec.scale == 1
+    return usual_budget() if has_truth else None
+
+
+def _choosing_text(request: ExportRequest, budget: Loss | None) -> str:
+    if request.plan is not None:
+        return f"taking the layers in {request.precision} from {request.plan}"
+    if budget is None:
+        return f"putting every layer into {request.precision} that may be"
+    return f"planning for at most {budget}"
 
 
 def _fitting_plan(path: Path, precision: Precision) -> PrecisionPlan:

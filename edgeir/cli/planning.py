@@ -37,15 +37,19 @@ from edgeir.calibrate.switched import SwitchedGraph
 from edgeir.cli.calibrating import Calibration
 from edgeir.cli.console import Console
 from edgeir.compare.drift import Sample
+from edgeir.compare.gates import GATES
 from edgeir.errors import CheckFailed, UsageError
 from edgeir.export.rewrites.cost import macs_of
 from edgeir.imaging.layout import middle_of
+from edgeir.precision import Precision
 from edgeir.runtime.restore import GraphInput
 from edgeir.spec import ModelSpec
 
 TWIN_PX = 96
 SENSITIVITY_SAMPLES = 6
 MOST_CORRECTIONS = 3
+SHARE_OF_GATES = 1 / 3
+"""The worst degradation of a plan lost three times as much on the measuring pictures as on those that chose it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +101,14 @@ def twin_size(graph: GraphInput) -> tuple[int, int]:
     """Height and width of the twin, pixels: never larger than the graph itself."""
     height, width = (graph.rule.near(min(side, TWIN_PX)) for side in graph.optimum)
     return height, width
+
+
+def usual_budget() -> Loss:
+    """What ``--int8`` and ``--fp8`` plan for where no budget is given: a share of what their gates let pass."""
+    gates = GATES[Precision.INT8]
+    assert gates.mean_drift_warn_db and gates.worst_degradation_db and gates.brightness_shift_8bit
+    limits = Loss(gates.mean_drift_warn_db, gates.worst_degradation_db, gates.brightness_shift_8bit)
+    return limits.times(SHARE_OF_GATES)
 
 
 def require_truth(spec: ModelSpec, *, plans: bool) -> None:

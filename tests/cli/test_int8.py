@@ -54,6 +54,7 @@ def test_a_bundle_in_int8(cli: Any, wide: Path, photographs: Path, tmp_path: Pat
     out.mkdir()
     outcome = cli(*exporting(wide, photographs, out, "--int8")).done()
     assert "11 degraded crops of 3 pictures" in outcome.err
+    assert "putting every layer into int8 that may be" in outcome.err  # it is untrained
     path = out / "cea-custom-int8-32x32.edgeir"
     bundle = Bundle.open(path)
     assert bundle.manifest.precision == "int8"
@@ -191,6 +192,20 @@ def test_a_budget_chooses_layers_and_a_stopped_plan_goes_on(
     )
     cli(*arguments, *asked).sentence(1, "not one layer fits the budget", "3 dB for the cheapest, 'x'", "--drift-budget")
     assert read_plan(tmp_path / "cea-custom-int8-32x32.edgeir" / "plan.yaml") == plan  # the old bundle is still there
+
+
+def test_without_a_budget_the_gates_are_planned_for(
+    cli: Any, wide_file: Path, photographs: Path, tmp_path: Path
+) -> None:
+    outcome = cli(*exporting(wide_file, photographs, tmp_path, "--int8", "--json"))
+    assert "planning for at most 0.0500 dB, 0.1667 dB under the worst degradation, brightness 0.083" in outcome.err
+    report = json.loads(outcome.out)["report"]
+    assert "Drift by layer" in tables(report)
+    limits = {check["name"]: check["limit"] for check in report["checks"]}
+    assert (limits["mean drift"], limits["mean drift under the worst degradation"]) == (0.3, 0.5)
+    plan = tmp_path / "cea-custom-int8-32x32.edgeir" / "plan.yaml"
+    given = cli(*exporting(wide_file, photographs, tmp_path / "again.edgeir", "--int8", "--plan", plan))
+    assert f"taking the layers in int8 from {plan}" in given.err
 
 
 def tables(report: dict[str, Any]) -> dict[str, Any]:
