@@ -13,14 +13,13 @@ Pictures are a real one and the hard ones: all 0, all 1, one white pixel, pure n
 The reference is the network as published, PyTorch eager, FP32; above 512x512 it is edgeir's FP32 file for ONNX Runtime,
 which agrees with that to 130 dB (`benchmarks/results/rewrites-cpu.json`) in a sixth of the time. Both FP16 graphs run
 on the CPU with every FP16 result rounded (`edgeir.calibrate.rounded`), above 1024x1024 piece by piece
-(`benchmarks.segments`): the whole would take 32 GB at 2048x2048, and the pieces take 14.
+(`edgeir.calibrate.pieces`): the whole would take 32 GB at 2048x2048, and the pieces take 14.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-import os
 import tempfile
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -32,8 +31,8 @@ import onnx_ir as ir
 
 from benchmarks.result_files import GrowingTable
 from benchmarks.rewrites import plain
-from benchmarks.segments import run_in_segments, segments
 from edgeir.calibrate.fp16 import plan_fp16
+from edgeir.calibrate.pieces import Piece, cut
 from edgeir.calibrate.rounded import rounded
 from edgeir.calibrate.typed import apply_plan
 from edgeir.cli.measuring import measuring_crop, rounding_session
@@ -47,10 +46,11 @@ from edgeir.models.loading import load_named
 from edgeir.precision import Precision, PrecisionPlan
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.torch_session import TorchSession
+from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 
 LARGEST_EAGER_SIDE = 512
 LARGEST_WHOLE_SIDE = 1024
-SEGMENT_NODES = 10
+PIECES = 900
 
 
 def pictures(side: int) -> dict[str, np.ndarray]:
@@ -81,8 +81,19 @@ def rounding(path: Path, side: int) -> Callable[[np.ndarray], np.ndarray]:
     """An FP16 graph with every FP16 result rounded."""
     if side <= LARGEST_WHOLE_SIDE:
         return rounding_session(path).run
-    pieces = list(segments(rounded(path.read_bytes()), nodes=SEGMENT_NODES))
-    return partial(run_in_segments, pieces, threads=os.cpu_count() or 1)
+    pieces = cut(rounded(path.read_bytes()), pieces=PIECES)
+    return partial(run_pieces, pieces)
+
+
+def run_pieces(pieces: list[Piece], picture: np.ndarray) -> np.ndarray:
+    """What the whole graph gives for ``(N, 3, H, W) float32``; a value is given back after its last reader."""
+    values = {INPUT_NAME: picture}
+    for piece in pieces:
+        session = OrtSession(piece.model.SerializeToString(), arena=False, integer_kernels=False)
+        values.update(session.run_values({name: values[name] for name in piece.reads}))
+        for name in piece.last:
+            del values[name]
+    return values[OUTPUT_NAME]
 
 
 def measure(

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from benchmarks.int8 import drift, serialized
+from benchmarks.int8 import drift, remembered, serialized
 from benchmarks.result_files import write_result
 from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
 from edgeir.calibrate.qdq import INT8
@@ -78,7 +78,7 @@ def main() -> None:
     graphs["float"], graphs["int8"], layers = forms(shipped, arguments.photographs, arguments.size)
     graphs["tuned float"], graphs["tuned int8"], _ = forms(tuned, arguments.photographs, arguments.size)
     names = [picture.name for picture in measuring_pictures(arguments.pictures)]
-    reference = OrtSession(graphs["float"], arena=False)
+    reference = remembered(OrtSession(graphs["float"], arena=False).run)
     rows = []
     print("| | mean drift dB | worst degradation | worst picture | least fidelity | brightness of 255 |")
     print("|---|---:|---:|---:|---:|---:|")

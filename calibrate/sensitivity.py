@@ -107,14 +107,14 @@ def measure_sensitivity(
     if not samples:
         raise UsageError("there is no picture to measure sensitivity on", where="sensitivity")
     batches = [sample.batch() for sample in samples]
-    plain = [graph.run(batch) for batch in batches]
+    plain = graph.run_each(batches)
     own = own_errors(plain, samples)
     effects: dict[str, Effect] = {}
     for name in graph.layers:
         if known is not None and name in known:
             effects[name] = known[name]
             continue
-        outputs = [graph.run(batch, [name]) for batch in batches]
+        outputs = graph.run_each(batches, [name])
         effects[name] = Effect(
             np.asarray([mean_square(low, output) for low, output in zip(outputs, plain, strict=True)]),
             np.asarray([_shift_8bit(low, output) for low, output in zip(outputs, plain, strict=True)]),
@@ -142,12 +142,13 @@ class Yardstick:
     def __init__(self, graph: SwitchedGraph, samples: Sequence[Sample]) -> None:
         self._graph = graph
         self._samples = samples
-        self._plain = [graph.run(sample.batch()) for sample in samples]
+        self._batches = [sample.batch() for sample in samples]
+        self._plain = graph.run_each(self._batches)
         self._own = own_errors(self._plain, samples)
 
     def measure(self, layers: Collection[str]) -> MeasuredSet:
         """With ``layers`` in eight bits together."""
-        outputs = [self._graph.run(sample.batch(), layers) for sample in self._samples]
+        outputs = self._graph.run_each(self._batches, layers)
         drift: NDArray[np.float64] = 10 * np.log10(own_errors(outputs, self._samples) / self._own)
         shifts = [_shift_8bit(low, output) for low, output in zip(outputs, self._plain, strict=True)]
         return MeasuredSet(drift, np.asarray(shifts))

@@ -7,54 +7,76 @@ and the layer behind the Q/DQ that `edgeir.calibrate.qdq` would write. For measu
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property, partial
+from threading import Lock
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeir.calibrate.layers import GraphLayer, graph_layers
+from edgeir.calibrate.pieces import Piece, cut
 from edgeir.calibrate.qdq import LowPrecision, eight_bit_weight
 from edgeir.errors import GraphError, nearest
 from edgeir.runtime.ort_session import OrtSession
-from edgeir.spec import OUTPUT_NAME
+from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 
 SWITCHES = "edgeir.switches"
+PIECES = 12
+MOST_KEPT = 2**30
+"""Bytes of values between pieces that are kept for pictures to come again."""
 
 Pictures = NDArray[np.float32]
+Values = dict[str, NDArray[np.generic]]
 
 
 class SwitchedGraph:
     """An FP32 graph whose layers go into eight bits on demand.
+
+    Asked about one layer after the other, in the order of the graph, it computes what is in front of the layer once per
+    picture, and only the piece that holds the layer with switches.
 
     Args:
         model: FP32, as `edgeir.calibrate.observe` saw it; not changed.
         amax: range of the input of every layer that can be switched, by the layer's name; layers that read one tensor
             may have different ones here.
         kind: the eight-bit type.
-        threads: of ONNX Runtime; ``None`` lets it decide.
+        at_once: pictures that `run_each` runs at the same time, each in one thread and in memory that is kept for the
+            next: what small pictures want. With 1 ONNX Runtime has all cores, and gives memory back at once.
 
     Raises:
         GraphError: the graph has no such layer with a weight.
     """
 
     def __init__(
-        self, model: ir.Model, amax: Mapping[str, float], kind: LowPrecision, *, threads: int | None = None
+        self,
+        model: ir.Model,
+        amax: Mapping[str, float],
+        kind: LowPrecision,
+        *,
+        at_once: int = 1,
     ) -> None:
         self.layers = tuple(amax)
-        twin = ir.from_proto(ir.to_proto(model))
-        known = {entry.layer.name: entry for entry in graph_layers(twin.graph) if entry.weight_index is not None}
+        nodes = {
+            entry.layer.name: entry.node.name for entry in graph_layers(model.graph) if entry.weight_index is not None
+        }
         for name in self.layers:
-            if name not in known:
+            if name not in nodes:
                 raise GraphError(
-                    f"the graph has no layer with a weight called '{name}'", where="switching", fix=nearest(name, known)
+                    f"the graph has no layer with a weight called '{name}'", where="switching", fix=nearest(name, nodes)
                 )
-        writer = _Switches(twin.graph, self.layers, kind)
-        for index, name in enumerate(self.layers):
-            writer.switch(known[name], index, amax[name])
-        self._session = OrtSession(
-            ir.to_proto(twin).SerializeToString(), threads=threads, arena=False, integer_kernels=False
-        )
+        wanted = {nodes[name]: (name, amax[name]) for name in self.layers}
+        pieces = cut(ir.to_proto(model).SerializeToString(), pieces=PIECES)
+        threads = None if at_once == 1 else 1
+        opened = partial(OrtSession, threads=threads, arena=at_once > 1, integer_kernels=False)
+        self._parts = [_Part(piece, wanted, kind, opened) for piece in pieces]
+        self._at_once = at_once
+        self._place = {name: index for index, part in enumerate(self._parts) for name in part.layers}
+        self._kept: dict[bytes, tuple[int, Values]] = {}
+        self._lock = Lock()
 
     def run(self, pictures: Pictures, on: Collection[str] = ()) -> Pictures:
         """``(N, 3, H, W) -> (N, 3, s*H, s*W)`` with the layers ``on`` in eight bits and all others in FP32.
@@ -62,21 +84,104 @@ class SwitchedGraph:
         Raises:
             GraphError: one of them cannot be switched.
         """
+        return self.run_each([pictures], on)[0]
+
+    def run_each(self, batches: Sequence[Pictures], on: Collection[str] = ()) -> list[Pictures]:
+        """`run` for each of several batches, some at the same time."""
         for name in on:
-            if name not in self.layers:
+            if name not in self._place:
                 raise GraphError(f"'{name}' cannot be switched", where="switching", fix=nearest(name, self.layers))
         wanted = frozenset(on)
-        switches = np.array([name in wanted for name in self.layers], np.bool_)
-        outputs = self._session.run_all(pictures, {SWITCHES: switches} if self.layers else None)
-        return outputs[OUTPUT_NAME].astype(np.float32)
+        first = min((self._place[name] for name in wanted), default=len(self._parts))
+        for part in self._parts:
+            part.open(wanted)  # before threads ask for it
+        run = partial(self._run, first=first, wanted=wanted)
+        if self._at_once == 1:
+            return [run(batch) for batch in batches]
+        with ThreadPoolExecutor(self._at_once) as pool:
+            return list(pool.map(run, batches))
+
+    def _run(self, pictures: Pictures, *, first: int, wanted: frozenset[str]) -> Pictures:
+        values = self._in_front_of(first, np.ascontiguousarray(pictures, np.float32))
+        for part in self._parts[first:]:
+            values = part.run(values, wanted)
+        return values[OUTPUT_NAME].astype(np.float32)
+
+    def _in_front_of(self, place: int, pictures: Pictures) -> Values:
+        """What the pieces from ``place`` on read, all layers in FP32."""
+        key = hashlib.blake2b(pictures.tobytes()).digest()
+        with self._lock:
+            reached, values = self._kept.pop(key, (0, {}))
+        if reached > place or not values:
+            reached, values = 0, {INPUT_NAME: pictures}
+        for part in self._parts[reached:place]:
+            values = part.run(values, frozenset())
+        if place < len(self._parts):
+            with self._lock:
+                self._kept[key] = (place, values)
+                while sum(value.nbytes for _, kept in self._kept.values() for value in kept.values()) > MOST_KEPT:
+                    del self._kept[next(iter(self._kept))]
+        return values
+
+
+class _Part:
+    """One piece, as it is and with switches; sessions are opened when they are first needed."""
+
+    def __init__(
+        self,
+        piece: Piece,
+        wanted: Mapping[str | None, tuple[str, float]],
+        kind: LowPrecision,
+        opened: Callable[[bytes], OrtSession],
+    ) -> None:
+        self._piece = piece
+        self._amax = dict(wanted[node.name] for node in piece.model.graph.node if node.name in wanted)
+        self._nodes = [node.name for node in piece.model.graph.node if node.name in wanted]
+        self._kind = kind
+        self._opened = opened
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """That can be switched here, in the order of the graph."""
+        return tuple(self._amax)
+
+    def open(self, on: Collection[str]) -> None:
+        """Open the sessions that `run` will want, for these layers and for none."""
+        for wanted in (on, ()):
+            self._session(wanted)
+
+    def run(self, values: Values, on: Collection[str]) -> Values:
+        """From the values in front of the piece to those behind it."""
+        feeds = {name: values[name] for name in self._piece.reads}
+        if self._switches(on).any():
+            feeds[SWITCHES] = self._switches(on)
+        made = self._session(on).run_values(feeds)
+        return {name: value for name, value in values.items() if name not in self._piece.last} | made
+
+    def _switches(self, on: Collection[str]) -> NDArray[np.bool_]:
+        return np.array([name in on for name in self.layers], np.bool_)
+
+    def _session(self, on: Collection[str]) -> OrtSession:
+        return self._switched if self._switches(on).any() else self._plain
+
+    @cached_property
+    def _plain(self) -> OrtSession:
+        return self._opened(self._piece.model.SerializeToString())
+
+    @cached_property
+    def _switched(self) -> OrtSession:
+        twin = ir.from_proto(self._piece.model)
+        entries = {entry.node.name: entry for entry in graph_layers(twin.graph)}
+        writer = _Switches(twin.graph, self.layers, self._kind)
+        for index, (node, amax) in enumerate(zip(self._nodes, self._amax.values(), strict=True)):
+            writer.switch(entries[node], index, amax)
+        return self._opened(ir.to_proto(twin).SerializeToString())
 
 
 class _Switches:
     def __init__(self, graph: ir.Graph, layers: Sequence[str], kind: LowPrecision) -> None:
         self._graph = graph
         self._kind = kind
-        if not layers:
-            return
         self._all = ir.Value(name=SWITCHES, shape=ir.Shape([len(layers)]), type=ir.TensorType(ir.DataType.BOOL))
         graph.inputs.append(self._all)
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
+import numpy as np
 import onnx_ir as ir
 
 from edgeir.calibrate.layers import graph_layers
@@ -48,6 +50,7 @@ from edgeir.spec import ModelSpec
 TWIN_PX = 96
 SENSITIVITY_SAMPLES = 6
 MOST_CORRECTIONS = 3
+MOST_AT_ONCE = 8  # of the twin's pictures: each takes a few hundred MB
 SHARE_OF_GATES = 1 / 3
 """The worst degradation of a plan lost three times as much on the measuring pictures as on those that chose it."""
 
@@ -168,7 +171,9 @@ class PlanningTask:
     @cached_property
     def switched(self) -> SwitchedGraph:
         """What is measured on."""
-        return self.switched_at_full_size if self.twin is None else SwitchedGraph(self.twin, self.amax, self.kind)
+        if self.twin is None:
+            return self.switched_at_full_size
+        return SwitchedGraph(self.twin, self.amax, self.kind, at_once=min(os.cpu_count() or 1, MOST_AT_ONCE))
 
     @cached_property
     def switched_at_full_size(self) -> SwitchedGraph:
@@ -209,7 +214,8 @@ def attribute_drift(task: PlanningTask, *, console: Console) -> Attribution:
             state.keep_effect(name, effect)
             advance()
 
-        few = task.samples[:: max(len(task.samples) // SENSITIVITY_SAMPLES, 1)]
+        places = np.linspace(0, len(task.samples) - 1, min(SENSITIVITY_SAMPLES, len(task.samples))).round().astype(int)
+        few = [task.samples[place] for place in places]
         sensitivity = measure_sensitivity(task.switched, few, known=state.effects, on_layer=measured)
     return Attribution(sensitivity, macs, state)
 

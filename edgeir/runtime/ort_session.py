@@ -69,11 +69,12 @@ class OrtSession:
         output = self._session.run([OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(pictures, np.float32)})[0]
         return np.asarray(output, np.float32)
 
-    def run_all(
-        self, pictures: Pictures, further: Mapping[str, NDArray[np.generic]] | None = None
-    ) -> dict[str, NDArray[np.generic]]:
-        """Every output of the graph by name, for graphs that were given more than one output, or ``further`` inputs."""
+    def run_all(self, pictures: Pictures) -> dict[str, NDArray[np.generic]]:
+        """Every output of the graph by name, for graphs that were given more than one output."""
+        return self.run_values({INPUT_NAME: np.ascontiguousarray(pictures, np.float32)})
+
+    def run_values(self, values: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
+        """Every output of a graph by name, for graphs that read other values than pictures."""
         names = [output.name for output in self._session.get_outputs()]
-        given = {INPUT_NAME: np.ascontiguousarray(pictures, np.float32), **(further or {})}
-        values = self._session.run(names, given)
-        return {name: np.asarray(value) for name, value in zip(names, values, strict=True)}
+        outputs = self._session.run(names, dict(values))
+        return {name: np.asarray(output) for name, output in zip(names, outputs, strict=True)}

@@ -25,7 +25,7 @@ from edgeir.imaging.metrics import brightness_shift_8bit, psnr_float
 
 def samples(network: Any, count: int = 3) -> list[Sample]:
     """Noise, and a truth that the network comes close to, so that a difference costs decibels."""
-    graph = SwitchedGraph(network.graph(), {}, INT8, threads=1)
+    graph = SwitchedGraph(network.graph(), {}, INT8)
     made = []
     for seed in range(count):
         picture = network.picture(seed=seed)
@@ -47,7 +47,7 @@ def calibrated(network: Any) -> dict[str, float]:
 
 def test_errors_add_up(micro: Any) -> None:
     network = micro("cea")
-    graph = SwitchedGraph(network.graph(), calibrated(network), INT8, threads=1)
+    graph = SwitchedGraph(network.graph(), calibrated(network), INT8)
     taken = samples(network)
     found = measure_sensitivity(graph, taken)
     assert list(found.effects) == list(graph.layers)
@@ -65,7 +65,7 @@ def test_errors_add_up(micro: Any) -> None:
 
 def test_drift_is_the_loss_of_psnr(micro: Any) -> None:
     network = micro("cea")
-    graph = SwitchedGraph(network.graph(), calibrated(network), INT8, threads=1)
+    graph = SwitchedGraph(network.graph(), calibrated(network), INT8)
     (sample,) = samples(network, 1)
     low, plain = (np.clip(graph.run(sample.batch(), on)[0].transpose(1, 2, 0), 0, 1) for on in (graph.layers, ()))
     wanted = psnr_float(plain, sample.clean) - psnr_float(low, sample.clean)
@@ -80,11 +80,11 @@ def test_a_fault_shows_at_its_layer_and_nowhere_else(architecture: str, micro: A
     network = micro(architecture)
     amax = calibrated(network)
     taken = samples(network, 1)
-    healthy = measure_sensitivity(SwitchedGraph(network.graph(), amax, INT8, threads=1), taken).effects
+    healthy = measure_sensitivity(SwitchedGraph(network.graph(), amax, INT8), taken).effects
     rng = np.random.default_rng(0)
     for chosen in rng.choice(sorted(amax), size=min(10, len(amax)), replace=False):
         name = str(chosen)
-        graph = SwitchedGraph(network.graph(), amax | {name: 8 * amax[name]}, INT8, threads=1)
+        graph = SwitchedGraph(network.graph(), amax | {name: 8 * amax[name]}, INT8)
         found = measure_sensitivity(graph, taken, known={other: healthy[other] for other in amax if other != name})
         growth = {layer: float(found.effects[layer].errors.sum() / healthy[layer].errors.sum()) for layer in amax}
         # The weight's own rounding does not grow, so it is less than 64.
@@ -116,7 +116,7 @@ def test_ranking() -> None:
 
 def test_what_was_measured_is_not_measured_again(micro: Any) -> None:
     network = micro("cea")
-    graph = SwitchedGraph(network.graph(), calibrated(network), INT8, threads=1)
+    graph = SwitchedGraph(network.graph(), calibrated(network), INT8)
     taken = samples(network, 1)
     kept: dict[str, Effect] = {}
     first = measure_sensitivity(graph, taken, on_layer=lambda name, effect: kept.update({name: effect}))

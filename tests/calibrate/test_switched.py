@@ -18,7 +18,7 @@ from edgeir.runtime.ort_session import OrtSession
 
 
 def switched(model: ir.Model, kind: LowPrecision = INT8, amax: float = 4.0) -> SwitchedGraph:
-    return SwitchedGraph(model, dict.fromkeys(placement_of(model.graph).quantized, amax), kind, threads=1)
+    return SwitchedGraph(model, dict.fromkeys(placement_of(model.graph).quantized, amax), kind)
 
 
 def run(model: ir.Model, picture: np.ndarray) -> np.ndarray:
@@ -71,5 +71,5 @@ def test_what_is_refused(micro: Any) -> None:
 def test_nothing_to_switch(micro: Any) -> None:
     network = micro("cea")
     picture = network.picture()
-    graph = SwitchedGraph(network.graph(), {}, INT8, threads=1)
+    graph = SwitchedGraph(network.graph(), {}, INT8)
     assert np.array_equal(graph.run(picture), run(network.graph(), picture))
