@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,7 +18,16 @@ from edgeir.runtime.ort_session import OrtSession
 
 Pictures = NDArray[np.float32]
 
-MOST_MEMORY = 512 * 2**20
+
+def _physical_bytes() -> int:
+    """Memory of this machine; 0 where it does not say."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows has no sysconf
+        return 0
+
+
+MOST_MEMORY = max(512 * 2**20, _physical_bytes() // 16)
 """Bytes of activations that one pass keeps at a time; more tensors take more passes over the pictures."""
 
 
