@@ -214,8 +214,7 @@ def attribute_drift(task: PlanningTask, *, console: Console) -> Attribution:
             state.keep_effect(name, effect)
             advance()
 
-        places = np.linspace(0, len(task.samples) - 1, min(SENSITIVITY_SAMPLES, len(task.samples))).round().astype(int)
-        few = [task.samples[place] for place in places]
+        few = [task.samples[place] for place in _few(task)]
         sensitivity = measure_sensitivity(task.switched, few, known=state.effects, on_layer=measured)
     return Attribution(sensitivity, macs, state)
 
@@ -271,6 +270,13 @@ def _evaluation(graph: SwitchedGraph, samples: Sequence[Sample]) -> Evaluate:
     return lambda layers: loss_of(yardstick.measure(layers), conditions)
 
 
+def _few(task: PlanningTask) -> list[int]:
+    """Which samples layers are measured on alone: spread over the degradations."""
+    count = len(task.calibration.pictures.samples)
+    places = np.linspace(0, count - 1, min(SENSITIVITY_SAMPLES, count)).round()
+    return [int(place) for place in places]
+
+
 def _cheapest(sensitivity: Sensitivity) -> str:
     name, cost, _ = sensitivity.ranked()[-1]
     return f"{cost:.2g} dB for the cheapest, '{name}'"
@@ -281,5 +287,5 @@ def _key(task: PlanningTask) -> str:
     pictures = task.calibration.pictures
     samples = [(pictures.sha256[one.picture], one.condition, one.top, one.left) for one in pictures.samples]
     size = twin_size(task.graph) if task.twin is not None else task.graph.optimum
-    text = json.dumps([task.identity, task.amax, samples, pictures.seed, task.kind.name, size])
+    text = json.dumps([task.identity, task.amax, samples, _few(task), pictures.seed, task.kind.name, size])
     return hashlib.sha256(text.encode()).hexdigest()
