@@ -45,7 +45,9 @@ def card(name: str, record: dict[str, Any], measured: list[dict[str, Any]], pict
     minutes = sum(run["seconds"] for run in runs) / 60
     chosen = "best on held-out pictures" if record["chosen"] == "best" else "the last step's"
     if record.get("averaged_with"):
-        other = next(run["recipe"] for run in runs if run["loaded_sha256"] == record["averaged_with"])
+        other = next((run["recipe"] for run in runs if run["loaded_sha256"] == record["averaged_with"]), None)
+        if other is None:
+            raise SystemExit(f"{name}: its record has no run of the weights it was averaged with")
         chosen += f", and their mean with those of `{other}`"
     flattering = " " + CHOSEN_BY_EYE if record.get("averaged_with") else ""
     lines = [
