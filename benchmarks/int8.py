@@ -40,13 +40,13 @@ from benchmarks.result_files import GrowingTable
 from edgeir.calibrate.eight_bits import candidates, placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.layers import graph_layers
-from edgeir.calibrate.planner import Loss
 from edgeir.calibrate.qdq import INT8
 from edgeir.calibrate.rounded import rounded
 from edgeir.calibrate.typed import apply_plan
 from edgeir.cli.calibrating import Calibration, CalibrationRequest, calibrate, choose_pictures
 from edgeir.cli.console import Console
 from edgeir.cli.measuring import measuring_crop
+from edgeir.cli.options import drift_budget
 from edgeir.cli.planning import Planning, PlanningTask, plan_eight_bit_layers, twin_size
 from edgeir.compare.drift import by_condition, degraded_samples, measure_drift
 from edgeir.compare.parity import Run
@@ -219,7 +219,8 @@ def main() -> None:
     request = CalibrationRequest(arguments.photographs)
     pictures = choose_pictures(request, graph)
     calibration = calibrate(model, pictures, graph, request=request, kind=INT8, console=console)
-    budget = Loss(arguments.budget, worst_db=0.5, shift_8bit=0.25)
+    budget = drift_budget(arguments.budget, None)
+    assert budget is not None
     with tempfile.TemporaryDirectory() as folder:
         state = Path(folder) / "state.json"
         task = PlanningTask(model, twin, placed, calibration, INT8, graph, state_path=state, identity={})

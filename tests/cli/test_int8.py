@@ -166,6 +166,7 @@ def test_a_budget_chooses_layers_and_a_stopped_plan_goes_on(
     assert state.is_file()
     outcome = cli(*arguments, *asked)
     assert "going on with what was measured before: 1 of" in outcome.err
+    assert "under the worst degradation, brightness 0.125 of 255" in outcome.err  # half of its gate
     assert not state.exists()
     report = json.loads(outcome.out)["report"]
     layers = tables(report)["Drift by layer"]
