@@ -14,14 +14,19 @@ import pytest
 import torch
 from onnx.reference import ReferenceEvaluator
 
+from edgeir.compare.gates import GATES
 from edgeir.errors import UsageError
-from edgeir.export.graph import TraceShape
+from edgeir.export.graph import TraceShape, expose_key_graphs
 from edgeir.export.trace import trace
 from edgeir.ops import table
+from edgeir.precision import Precision
+from edgeir.runtime.ort_session import OrtSession
+from edgeir.runtime.torch_session import TorchSession
 
 Micro = Callable[..., Any]
 # The gate of design section 5 is 1e-4; five levels of float32 in another order of summation stay below a tenth of it.
-# KGT chooses neighbours: with these seeds no two products are within rounding of the limit.
+# KGT chooses neighbours, and where two are almost equally near, processors choose differently: it is compared given one
+# choice, and running freely by what a swapped neighbour does not reach.
 MAX_ABS = 1e-5
 OFF_TRACE = {
     "exda": [(32, 48), (48, 32), (96, 64)],
@@ -42,7 +47,7 @@ def run_torch(network: Any, picture: np.ndarray, form: str) -> np.ndarray:
 
 
 @pytest.mark.parametrize("form", ["reference", "fast"])
-@pytest.mark.parametrize("architecture", ["exda", "kgt", "cea"])
+@pytest.mark.parametrize("architecture", ["exda", "cea"])
 def test_dynamic_graphs_equal_pytorch(micro: Micro, architecture: str, form: str) -> None:
     network = micro(architecture, dynamic=True)
     proto = onnx.load(network.path)
@@ -50,6 +55,21 @@ def test_dynamic_graphs_equal_pytorch(micro: Micro, architecture: str, form: str
         picture = network.picture(*size, seed=number)
         difference = np.abs(run_ort(proto, picture) - run_torch(network, picture, form))
         assert float(difference.max()) <= MAX_ABS, size
+
+
+def test_dynamic_graphs_that_choose_neighbours_equal_pytorch(micro: Micro) -> None:
+    network = micro("kgt", dynamic=True)
+    model, chosen = expose_key_graphs(network.path)
+    session, eager = OrtSession(model), TorchSession(network.loaded)
+    for number, size in enumerate(OFF_TRACE["kgt"]):
+        picture = network.picture(*size, seed=number)
+        outputs = session.run_all(picture)
+        given, overlap = eager.run_with_key_graphs(picture, [outputs[name].astype(bool) for name in chosen])
+        assert overlap >= GATES[Precision.FP32].key_graph_overlap, size
+        assert float(np.abs(outputs["restored"] - given).max()) <= MAX_ABS, size
+        for form in ("reference", "fast"):
+            free = np.abs(outputs["restored"] - run_torch(network, picture, form))
+            assert float(np.median(free)) <= MAX_ABS, (form, size)
 
 
 def test_a_static_graph_equals_pytorch_and_the_dynamic_one(micro: Micro) -> None:
