@@ -73,3 +73,20 @@ def test_nothing_to_switch(micro: Any) -> None:
     picture = network.picture()
     graph = SwitchedGraph(network.graph(), {}, INT8)
     assert np.array_equal(graph.run(picture), run(network.graph(), picture))
+
+
+def test_pictures_at_once_and_layers_in_any_order(micro: Any) -> None:
+    network = micro("cea")
+    model = network.graph()
+    amax = dict.fromkeys(placement_of(model.graph).quantized, 4.0)
+    alone, together = SwitchedGraph(model, amax, INT8), SwitchedGraph(model, amax, INT8, at_once=2)
+    pictures = [network.picture(seed=seed) for seed in range(3)]
+    plain = [run(model, picture) for picture in pictures]
+    for on in ([alone.layers[-1]], [alone.layers[0]], alone.layers[::3], ()):
+        outputs = together.run_each(pictures, on)
+        for output, picture, untouched in zip(outputs, pictures, plain, strict=True):
+            wanted = SwitchedGraph(model, amax, INT8).run(picture, on)  # remembers nothing
+            # Threads sum in another order: as above, a few values on the other side of a step.
+            least = fidelity_db(wanted, untouched) + 6 if on else 110
+            assert fidelity_db(output, wanted) >= least, on
+            assert fidelity_db(alone.run(picture, on), wanted) >= least, on
