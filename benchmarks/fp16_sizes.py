@@ -13,7 +13,7 @@ Pictures are a real one and the hard ones: all 0, all 1, one white pixel, pure n
 The reference is the network as published, PyTorch eager, FP32; above 512x512 it is edgeir's FP32 file for ONNX Runtime,
 which agrees with that to 130 dB (`benchmarks/results/rewrites-cpu.json`) in a sixth of the time. Both FP16 graphs run
 on the CPU with every FP16 result rounded (`edgeir.calibrate.rounded`), above 1024x1024 piece by piece
-(`edgeir.calibrate.pieces`): the whole would take 32 GB at 2048x2048, and the pieces take 11.
+(`edgeir.calibrate.pieces`): the whole takes more than 24 GB at 2048x2048.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def main() -> None:
     parser.add_argument("--model", default="exda-tiny")
     parser.add_argument("--sizes", type=int, nargs="+", default=[64, 256, 512, 1024, 2048])
     parser.add_argument("--graphs", nargs="+", default=["edgeir", "plain"], choices=["edgeir", "plain"])
-    parser.add_argument("--pictures", nargs="*", help="only these; 1024x1024 takes a minute and several GB each, 2048x2048 ten")
+    parser.add_argument("--pictures", nargs="*", help="only these; 1024x1024 takes a minute and several GB each")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     setting = {"model": arguments.model, "weights_sha256": load_named(arguments.model).spec.weights.sha256}
