@@ -6,7 +6,7 @@
 |---|---|
 | fp32 | rewritten by edgeir: what all times are divided by |
 | edgeir, planned | ``edgeir export --int8 --drift-budget``: layers chosen under the budget; FP16 around them |
-| edgeir, all placed | ``edgeir export --int8``: every layer that `edgeir.quantization_placement` allows |
+| edgeir, all placed | every layer that `edgeir.quantization_placement` allows, whatever it costs |
 | edgeir, FP32 around | the same layers in INT8, everything else in FP32: a CPU computes FP16 in FP32, between casts |
 | every layer | all convolutions and matrix products with weights, first and last included |
 | ort, defaults | ``onnxruntime.quantization.quantize_static`` as it comes |
