@@ -22,7 +22,6 @@ import argparse
 import math
 import tempfile
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,7 +31,7 @@ import onnx_ir as ir
 from benchmarks.result_files import GrowingTable
 from benchmarks.rewrites import plain
 from edgeir.calibrate.fp16 import plan_fp16
-from edgeir.calibrate.pieces import Piece, cut
+from edgeir.calibrate.pieces import cut, run_pieces
 from edgeir.calibrate.rounded import rounded
 from edgeir.calibrate.typed import apply_plan
 from edgeir.cli.measuring import measuring_crop, rounding_session
@@ -46,7 +45,7 @@ from edgeir.models.loading import load_named
 from edgeir.precision import Precision, PrecisionPlan
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.torch_session import TorchSession
-from edgeir.spec import INPUT_NAME, OUTPUT_NAME
+from edgeir.spec import OUTPUT_NAME
 
 LARGEST_EAGER_SIDE = 512
 LARGEST_WHOLE_SIDE = 1024
@@ -82,18 +81,7 @@ def rounding(path: Path, side: int) -> Callable[[np.ndarray], np.ndarray]:
     if side <= LARGEST_WHOLE_SIDE:
         return rounding_session(path).run
     pieces = cut(rounded(path.read_bytes()), pieces=PIECES)
-    return partial(run_pieces, pieces)
-
-
-def run_pieces(pieces: list[Piece], picture: np.ndarray) -> np.ndarray:
-    """What the whole graph gives for ``(N, 3, H, W) float32``; a value is given back after its last reader."""
-    values = {INPUT_NAME: picture}
-    for piece in pieces:
-        session = OrtSession(piece.model.SerializeToString(), arena=False, integer_kernels=False)
-        values.update(session.run_values({name: values[name] for name in piece.reads}))
-        for name in piece.last:
-            del values[name]
-    return values[OUTPUT_NAME]
+    return lambda picture: run_pieces(pieces, picture)[OUTPUT_NAME]
 
 
 def measure(

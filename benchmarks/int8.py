@@ -1,11 +1,12 @@
 """INT8 against what else there is: drift, low-precision work and CPU time of one network, by whom it was quantised.
 
-    python -m benchmarks.int8 PHOTOGRAPHS --model cea-tiny --out benchmarks/results/int8-cpu.json
+    edgeir export --model cea-tiny --int8 --calibration PHOTOGRAPHS --drift-budget 0.05
+    python -m benchmarks.int8 BUNDLE PHOTOGRAPHS --out benchmarks/results/int8-cpu.json
 
 | graph | what it is |
 |---|---|
 | fp32 | rewritten by edgeir: what all times are divided by |
-| edgeir, planned | ``edgeir export --int8 --drift-budget``: layers chosen under the budget; FP16 around them |
+| edgeir, planned | ``model.onnx`` of the bundle: layers chosen under a budget; FP16 around them |
 | edgeir, all placed | every layer that `edgeir.quantization_placement` allows, whatever it costs |
 | edgeir, FP32 around | the same layers in INT8, everything else in FP32: a CPU computes FP16 in FP32, between casts |
 | every layer | all convolutions and matrix products with weights, first and last included |
@@ -13,17 +14,17 @@
 | ort, TensorRT style | the same, symmetric, per channel, QDQ, no quantised bias, Conv and MatMul only |
 | fp16, ort | ``onnxruntime.transformers.float16.convert_float_to_float16``, inputs and outputs kept |
 
-All are calibrated on the same crops of PHOTOGRAPHS, percentile ranges for edgeir's, min-max as it comes for ONNX
-Runtime's, and judged by the measuring pictures under every degradation: drift against the FP32 graph, every FP16 result
-rounded, Q/DQ computed as written. Time is ONNX Runtime's with its own kernels, medians of rounds in turn in one run;
-where it goes, by kind of node, is in the results file.
+All are calibrated on the same crops of PHOTOGRAPHS, those of the bundle: edgeir's graphs with its ranges, ONNX
+Runtime's with min-max as it comes. They are judged by the measuring pictures under every degradation: drift against the
+FP32 graph, every FP16 result rounded, Q/DQ computed as written. Time is ONNX Runtime's with its own kernels, medians of
+rounds in turn in one run; where it goes, by kind of node, is in the results file.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
-import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -37,30 +38,27 @@ from onnxruntime.transformers.float16 import convert_float_to_float16
 
 from benchmarks.op_times import ms_by_op
 from benchmarks.result_files import GrowingTable
-from edgeir.calibrate.eight_bits import candidates, placement_of, plan_eight_bits
+from edgeir.bundle import Bundle
+from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.layers import graph_layers
-from edgeir.calibrate.qdq import INT8
+from edgeir.calibrate.migration import migrate
+from edgeir.calibrate.pictures import CalibrationSet
+from edgeir.calibrate.ranges import Ranges, read_ranges
 from edgeir.calibrate.rounded import rounded
 from edgeir.calibrate.typed import apply_plan
-from edgeir.cli.calibrating import Calibration, CalibrationRequest, calibrate, choose_pictures
-from edgeir.cli.console import Console
+from edgeir.cli.calibrating import CalibrationRequest, calibration_record, choose_pictures
 from edgeir.cli.measuring import measuring_crop
-from edgeir.cli.options import drift_budget
-from edgeir.cli.planning import Planning, PlanningTask, plan_eight_bit_layers, twin_size
 from edgeir.compare.drift import by_condition, degraded_samples, measure_drift
 from edgeir.compare.parity import Run
-from edgeir.export.graph import TraceShape
 from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.rewrites.cost import macs_of, sized
-from edgeir.export.trace import trace
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS
 from edgeir.imaging.measuring import measuring_pictures
-from edgeir.models.loading import load_named
 from edgeir.precision import LayerPlan, Precision, PrecisionPlan
 from edgeir.quantization_placement import Placement
+from edgeir.runtime.opening import graph_input
 from edgeir.runtime.ort_session import OrtSession
-from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.timing import time_together
 from edgeir.spec import INPUT_NAME
 
@@ -72,8 +70,8 @@ COSTLIEST = 8
 class Crops(CalibrationDataReader):
     """The calibration's crops as ONNX Runtime asks for them."""
 
-    def __init__(self, calibration: Calibration) -> None:
-        self._batches: Iterator[np.ndarray] = calibration.pictures.batches()
+    def __init__(self, crops: CalibrationSet) -> None:
+        self._batches: Iterator[np.ndarray] = crops.batches()
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next input, or ``None``."""
@@ -87,16 +85,14 @@ def serialized(model: ir.Model) -> bytes:
     return data
 
 
-def edgeirs(model: ir.Model, placement: Placement, planning: Planning, calibration: Calibration) -> Graphs:
-    """The graphs that edgeir writes."""
+def edgeirs(model: ir.Model, placement: Placement, ranges: Ranges) -> Graphs:
+    """What edgeir would write with other plans."""
     base = plan_fp16(model)
     everything = [entry.layer.name for entry in graph_layers(model.graph) if entry.weight_index is not None]
+    around = PrecisionPlan(default=Precision.FP32)
     plans = {
-        "edgeir, planned": plan_eight_bits(model.graph, base, placement, Precision.INT8, left=planning.left()),
         "edgeir, all placed": plan_eight_bits(model.graph, base, placement, Precision.INT8),
-        "edgeir, FP32 around": plan_eight_bits(
-            model.graph, PrecisionPlan(default=Precision.FP32), placement, Precision.INT8
-        ),
+        "edgeir, FP32 around": plan_eight_bits(model.graph, around, placement, Precision.INT8),
         "every layer": PrecisionPlan(
             Precision.FP16,
             (
@@ -105,15 +101,16 @@ def edgeirs(model: ir.Model, placement: Placement, planning: Planning, calibrati
             ),
         ),
     }
+    amax = {name: entry.amax for name, entry in ranges.tensors.items()}
     graphs = {}
     for name, plan in plans.items():
         copy = ir.from_proto(ir.to_proto(model))
-        apply_plan(copy, plan, calibration.amax())
+        apply_plan(copy, plan, amax)
         graphs[name] = serialized(copy)
     return graphs
 
 
-def others(model: ir.Model, calibration: Calibration, folder: Path) -> Graphs:
+def others(model: ir.Model, crops: CalibrationSet, folder: Path) -> Graphs:
     """What ONNX Runtime's own tools make of the same graph."""
     source = folder / "source.onnx"
     source.write_bytes(serialized(model))
@@ -138,7 +135,7 @@ def others(model: ir.Model, calibration: Calibration, folder: Path) -> Graphs:
     graphs = {}
     for name, options in quantised.items():
         path = folder / "quantised.onnx"
-        quantize_static(str(source), str(path), Crops(calibration), **options)
+        quantize_static(str(source), str(path), Crops(crops), **options)
         graphs[name] = path.read_bytes()
     half = convert_float_to_float16(onnx.load_model_from_string(source.read_bytes()), keep_io_types=True)
     graphs["fp16, ort"] = half.SerializeToString()
@@ -188,53 +185,31 @@ def drift(graph: bytes, reference: Run, names: list[str], side: int) -> dict[str
 def main() -> None:
     """Build, measure, print a table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("photographs", type=Path, help="clean pictures to calibrate on")
-    parser.add_argument("--model", default="cea-tiny")
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--budget", type=float, default=0.05, help="dB, mean")
+    parser.add_argument("bundle", type=Path, help="made by edgeir export --int8")
+    parser.add_argument("photographs", type=Path, help="the pictures that it was calibrated on")
     parser.add_argument("--pictures", type=int, default=4, help="measuring pictures, from the first")
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
-    loaded = load_named(arguments.model)
+    bundle = Bundle.open(arguments.bundle)
+    graph, ranges = graph_input(bundle.manifest), read_ranges(bundle.file("ranges"))
+    record = json.loads(bundle.file("calibration").read_text(encoding="utf-8"))
+    request = CalibrationRequest(arguments.photographs, samples=len(record["samples"]), seed=record["seed"])
+    crops = choose_pictures(request, graph)
+    if calibration_record(crops) != record:
+        raise SystemExit(f"{arguments.photographs}: not the pictures that {arguments.bundle} was calibrated on")
+    size = graph.optimum
     names = [picture.name for picture in measuring_pictures(arguments.pictures)]
-    setting = {
-        "size": arguments.size,
-        "budget_db": arguments.budget,
-        "threads": arguments.threads,
-        "rounds": arguments.rounds,
-        "pictures": names,
-    }
+    setting = {"size": size, "threads": arguments.threads, "rounds": arguments.rounds, "pictures": names}
     table = GrowingTable(arguments.out, ("model", "graph"), setting)
-    size, rule = (arguments.size, arguments.size), loaded.spec.size
-    graph = GraphInput(1, size, size, size, rule, loaded.spec.scale)
-    console = Console(stages=1)
-    model = trace(loaded, TraceShape(1, *size))
+    model = ir.load(bundle.file("reference"))
     placement = placement_of(model.graph)
     rewrite(model)
-    placed = candidates(model.graph, plan_fp16(model), placement, Precision.INT8)
-    twin = trace(loaded, TraceShape(1, *twin_size(graph)))
-    rewrite(twin)
-    request = CalibrationRequest(arguments.photographs)
-    pictures = choose_pictures(request, graph)
-    calibration = calibrate(model, pictures, graph, request=request, kind=INT8, console=console)
-    budget = drift_budget(arguments.budget, None)
-    assert budget is not None
     with tempfile.TemporaryDirectory() as folder:
-        state = Path(folder) / "state.json"
-        task = PlanningTask(model, twin, placed, calibration, INT8, graph, state_path=state, identity={})
-        started = time.perf_counter()
-        planning = plan_eight_bit_layers(task, budget, console=console)
-        planned = {
-            "planning_s": round(time.perf_counter() - started),
-            "evaluations": len(planning.planned.evaluations),
-        }
-        graphs = {
-            "fp32": serialized(model),
-            **edgeirs(model, placement, planning, calibration),
-            **others(model, calibration, Path(folder)),
-        }
+        graphs = {"fp32": serialized(model), **others(model, crops, Path(folder))}
+    migrate(model, ranges.migrated)
+    graphs |= {"edgeir, planned": serialized(ir.load(bundle.file("model"))), **edgeirs(model, placement, ranges)}
     batch = np.ascontiguousarray(measuring_crop("astronaut", *size).transpose(2, 0, 1)[None])
     sessions = {name: OrtSession(data, threads=arguments.threads) for name, data in graphs.items()}
     timings = time_together(
@@ -244,22 +219,22 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         by_op = {name: ms_by_op(data, arguments.threads, batch, Path(folder)) for name, data in graphs.items()}
     reference = remembered(OrtSession(graphs["fp32"], arena=False).run)
+    weights = bundle.manifest.model.weights
     print("| graph | mean drift dB | worst degradation | worst picture | low-precision MACs | time / FP32 |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, data in graphs.items():
         ratio = timings[name].percentile_ms(50) / timings["fp32"].percentile_ms(50)
-        found = drift(data, reference, names, arguments.size)
+        found = drift(data, reference, names, size[0])
         share = low_share(data)
         table.put(
             {
-                "model": arguments.model,
+                "model": bundle.manifest.name,
                 "graph": name,
-                "weights_sha256": loaded.spec.weights.sha256 if loaded.spec.weights else None,
+                "weights_sha256": weights.sha256 if weights else None,
                 **found,
                 "low_macs": round(share, 4),
                 "time_ratio": round(ratio, 3),
                 "ms_by_op": {op: round(ms, 2) for op, ms in list(by_op[name].items())[:COSTLIEST]},
-                **(planned if name == "edgeir, planned" else {}),
             }
         )
         print(

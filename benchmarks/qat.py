@@ -24,7 +24,7 @@ import onnx_ir as ir
 
 from benchmarks.int8 import drift, remembered, serialized
 from benchmarks.result_files import write_result
-from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
+from edgeir.calibrate.eight_bits import candidates, placement_of, plan_eight_bits
 from edgeir.calibrate.qdq import INT8
 from edgeir.calibrate.typed import apply_plan
 from edgeir.cli.calibrating import CalibrationRequest, calibrate, choose_pictures
@@ -52,9 +52,11 @@ def forms(loaded: LoadedModel, photographs: Path, side: int) -> tuple[bytes, byt
     graph = GraphInput(1, size, size, size, loaded.spec.size, loaded.spec.scale)
     request = CalibrationRequest(photographs)
     pictures = choose_pictures(request, graph)
-    calibration = calibrate(model, pictures, graph, request=request, kind=INT8, console=Console())
+    base = PrecisionPlan(default=Precision.FP32)
+    placed = candidates(model.graph, base, placement, Precision.INT8)
+    calibration = calibrate(model, pictures, graph, request=request, layers=placed, kind=INT8, console=Console())
     low = ir.from_proto(ir.to_proto(model))
-    plan = plan_eight_bits(low.graph, PrecisionPlan(default=Precision.FP32), placement, Precision.INT8)
+    plan = plan_eight_bits(low.graph, base, placement, Precision.INT8)
     counts = apply_plan(low, plan, calibration.amax())
     return serialized(model), serialized(low), counts.eight_bits
 

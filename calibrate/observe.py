@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from edgeir.calibrate.observers import Magnitudes, Observer, make_observer
 from edgeir.calibrate.ranges import Ranges, TensorRange
-from edgeir.errors import GraphError, UsageError, nearest
+from edgeir.errors import CheckFailed, GraphError, UsageError, nearest
 from edgeir.runtime.ort_session import OrtSession
 
 Pictures = NDArray[np.float32]
@@ -75,35 +76,84 @@ def observe(
         CheckFailed: an activation is NaN or infinite.
     """
     observers = {name: make_observer(method) for name in dict.fromkeys(tensors)}
-    values = _values(model.graph)
-    for name in observers:
-        if name not in values:
-            raise GraphError(f"the graph has no tensor '{name}'", where="calibration", fix=nearest(name, values))
     extremes: dict[str, int] = {}
-    seen = 0
-    for group in _groups({name: values[name] for name in observers}, most_memory):
-        session = OrtSession(_exposed(model, group), arena=False)
-        seen = 0
-        for index, batch in enumerate(pictures()):
-            outputs = session.run_all(batch)
-            for name in group:
-                before = observers[name].magnitudes.largest
-                observers[name].observe(outputs.get(name, batch))  # the graph's input is no output
-                if observers[name].magnitudes.largest > before:
-                    extremes[name] = index
-            seen += len(batch)
-            on_picture()
-        del session
-    if observers and not seen:
-        raise UsageError("there is no picture to calibrate with", where="calibration")
-    ranges = Ranges(method, seen, {name: _range(observer) for name, observer in observers.items()})
+    seen: dict[int, int] = {}
+    for index, pictures_in, values in _runs(model, list(observers), pictures, most_memory, on_picture):
+        seen[index] = pictures_in
+        for name, numbers in values.items():
+            before = observers[name].magnitudes.largest
+            observers[name].observe(numbers)
+            if observers[name].magnitudes.largest > before:
+                extremes[name] = index
+    found = {name: _range(observer) for name, observer in observers.items()}
+    ranges = Ranges(method, sum(seen.values()), found)
     return Observation(ranges, {name: observer.magnitudes for name, observer in observers.items()}, extremes)
+
+
+def channel_magnitudes(
+    model: ir.Model,
+    tensors: Sequence[str],
+    pictures: Callable[[], Iterable[Pictures]],
+    *,
+    most_memory: int = MOST_MEMORY,
+    on_picture: Callable[[], None] = lambda: None,
+) -> dict[str, NDArray[np.float32]]:
+    """Run an FP32 graph on pictures and find the largest magnitude of every channel; arguments as of `observe`.
+
+    Returns:
+        by the tensor's name ``(C,) float32``; axis 1 is the channels.
+
+    Raises:
+        GraphError: the graph has no such tensor, or ONNX Runtime refuses it.
+        UsageError: no pictures.
+        CheckFailed: an activation is NaN or infinite.
+    """
+    loudest: dict[str, NDArray[np.float32]] = {}
+    for _, _, values in _runs(model, list(dict.fromkeys(tensors)), pictures, most_memory, on_picture):
+        for name, numbers in values.items():
+            others = tuple(axis for axis in range(numbers.ndim) if axis != 1)
+            found = np.maximum(numbers.max(axis=others), -numbers.min(axis=others))
+            if not np.isfinite(found).all():
+                raise CheckFailed(
+                    "an activation is NaN or infinite", where=f"calibration, tensor {name}", expected="finite values"
+                )
+            loudest[name] = np.maximum(loudest[name], found) if name in loudest else found
+    return loudest
 
 
 def passes(model: ir.Model, tensors: Sequence[str], most_memory: int = MOST_MEMORY) -> int:
     """How often `observe` would look at every picture."""
     values = _values(model.graph)
     return len(_groups({name: values[name] for name in dict.fromkeys(tensors) if name in values}, most_memory))
+
+
+def _runs(
+    model: ir.Model,
+    tensors: Sequence[str],
+    pictures: Callable[[], Iterable[Pictures]],
+    most_memory: int,
+    on_picture: Callable[[], None],
+) -> Iterator[tuple[int, int, dict[str, NDArray[Any]]]]:
+    """Run ``model`` on every batch, once for each group of ``tensors`` that fits into memory.
+
+    Yields:
+        the batch's place, how many pictures it has, and the tensors of this group.
+    """
+    values = _values(model.graph)
+    for name in tensors:
+        if name not in values:
+            raise GraphError(f"the graph has no tensor '{name}'", where="calibration", fix=nearest(name, values))
+    for group in _groups({name: values[name] for name in tensors}, most_memory):
+        session = OrtSession(_exposed(model, group), arena=False)
+        index = -1
+        for index, batch in enumerate(pictures()):
+            outputs = session.run_all(batch)
+            yield index, len(batch), {name: outputs.get(name, batch) for name in group}  # its input is no output
+            del outputs
+            on_picture()
+        if index < 0:
+            raise UsageError("there is no picture to calibrate with", where="calibration")
+        del session
 
 
 def _values(graph: ir.Graph) -> dict[str, ir.Value]:

@@ -7,10 +7,19 @@ back between pieces that would not fit into memory together.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 import onnx.inliner
+from numpy.typing import NDArray
+
+from edgeir.runtime.ort_session import OrtSession
+from edgeir.spec import INPUT_NAME
+
+Values = dict[str, NDArray[np.generic]]
+"""By the name that a value has in the graph."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +37,25 @@ class Piece:
     reads: tuple[str, ...]
     makes: tuple[str, ...]
     last: tuple[str, ...]
+
+    def behind(self, values: Values, made: Values) -> Values:
+        """What is still needed behind the piece, of ``values`` in front of it and those it ``made``."""
+        return {name: value for name, value in values.items() if name not in self.last} | made
+
+
+def run_pieces(pieces: Sequence[Piece], pictures: NDArray[np.float32], *, threads: int | None = None) -> Values:
+    """What the whole graph gives; one piece is open at a time, and a value is given back after its last reader.
+
+    Args:
+        pieces: all of them, see `cut`.
+        pictures: ``(N, 3, H, W)``.
+        threads: as of `OrtSession`.
+    """
+    values: Values = {INPUT_NAME: pictures}
+    for piece in pieces:
+        session = OrtSession(piece.model.SerializeToString(), threads=threads, arena=False, integer_kernels=False)
+        values = piece.behind(values, session.run_values({name: values[name] for name in piece.reads}))
+    return values
 
 
 def cut(model: bytes, *, pieces: int) -> list[Piece]:

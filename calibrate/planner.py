@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from edgeir.errors import GraphError
 from edgeir.storage import atomic_write_bytes
 
 STATE_VERSION = 1
-MOST_EVALUATIONS = 24
+MOST_EVALUATIONS = 20
+MOST_TO_SHRINK = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,11 @@ class Loss:
     def times(self, factor: float) -> Loss:
         """So many times as much of everything."""
         return Loss(factor * self.mean_db, factor * self.worst_db, factor * self.shift_8bit)
+
+    def tightened(self, budget: Loss, measured: Loss) -> Loss:
+        """Less of what ``measured`` has more of than ``budget`` allows, in proportion, and a tenth less again."""
+        parts = zip(astuple(self), astuple(budget), astuple(measured), strict=True)
+        return Loss(*(own if found <= allowed else 0.9 * own * allowed / found for own, allowed, found in parts))
 
     def __str__(self) -> str:
         return (
@@ -185,7 +191,35 @@ def plan_within(
     """
     search = _Search(budget, sensitivity, evaluate, state, most, on_evaluation)
     candidates = list(sensitivity.effects)
-    order = sorted(candidates, key=lambda name: (search.price(name) / max(macs[name], 1), candidates.index(name)))
+    order, low = _cheapest_that_fit(search, candidates, macs)
+    chosen = order[:low]
+    for name in sorted(order[low:], key=lambda name: (-macs[name], candidates.index(name))):
+        if not search.left:
+            break
+        if search.predicted_to_fit([*chosen, name]) and search.measured([*chosen, name]).fits:
+            chosen.append(name)
+    return search.planned(chosen)
+
+
+def shrink_within(
+    budget: Loss,
+    chosen: Sequence[str],
+    sensitivity: Sensitivity,
+    macs: Mapping[str, int],
+    evaluate: Evaluate,
+    state: PlanningState,
+    *,
+    on_evaluation: Callable[[Evaluation], None] = lambda evaluation: None,
+) -> PlannedLayers:
+    """Take the dearest layers out of a set until it fits another budget; arguments as of `plan_within`."""
+    search = _Search(budget, sensitivity, evaluate, state, MOST_TO_SHRINK, on_evaluation)
+    order, low = _cheapest_that_fit(search, chosen, macs)
+    return search.planned(order[:low])
+
+
+def _cheapest_that_fit(search: _Search, layers: Sequence[str], macs: Mapping[str, int]) -> tuple[list[str], int]:
+    """The layers, those that take least of the budget for their work first, and how many of them fit, by bisection."""
+    order = sorted(layers, key=lambda name: (search.price(name) / max(macs[name], 1), layers.index(name)))
     low, high = 0, len(order) + 1  # order[:low] fits, order[:high] does not
     guess = search.expected_to_fit(order)
     while high - low > 1 and search.left:
@@ -196,15 +230,7 @@ def plan_within(
         else:
             high = middle
             guess = (high + low) // 2
-    chosen = order[:low]
-    for name in sorted(order[low:], key=lambda name: (-macs[name], candidates.index(name))):
-        if not search.left:
-            break
-        if search.predicted_to_fit([*chosen, name]) and search.measured([*chosen, name]).fits:
-            chosen.append(name)
-    final = search.measured(chosen) if chosen else Evaluation(0, Loss(0.0, 0.0, 0.0), True)
-    kept = set(chosen)
-    return PlannedLayers(tuple(name for name in candidates if name in kept), final, tuple(search.history.values()))
+    return order, low
 
 
 class _Search:
@@ -246,6 +272,13 @@ class _Search:
             self._excess = loss.mean_db / expected if expected > 0 else 1.0
             self._on_evaluation(self.history[key])
         return self.history[key]
+
+    def planned(self, chosen: Sequence[str]) -> PlannedLayers:
+        """``chosen`` is what fits."""
+        final = self.measured(chosen) if chosen else Evaluation(0, Loss(0.0, 0.0, 0.0), True)
+        kept = set(chosen)
+        in_order = tuple(name for name in self._sensitivity.effects if name in kept)
+        return PlannedLayers(in_order, final, tuple(self.history.values()))
 
     def price(self, layer: str) -> float:
         """The largest share of the budget that a layer takes alone."""

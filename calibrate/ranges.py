@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from edgeir.calibrate.observers import Magnitudes
 from edgeir.errors import GraphError, nearest
 
-RANGES_VERSION = 1
+RANGES_VERSION = 2
+FARTHEST = 8
+"""No channel is multiplied by more than 2 to this power: one that was silent on the pictures may not be on others."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,11 +43,14 @@ class Ranges:
         method: key of `edgeir.calibrate.observers.OBSERVERS`.
         pictures: how many pictures were seen.
         tensors: by the name that a tensor has in the graph, in the order of the graph.
+        migrated: by layer, the power of two that each channel of the tensor it reads was multiplied by before it was
+            looked at (`edgeir.calibrate.migration`); layers that are not here read what the graph made.
     """
 
     method: str
     pictures: int
     tensors: Mapping[str, TensorRange]
+    migrated: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def ranges_seen(ranges: Ranges, seen: Mapping[str, Magnitudes]) -> Ranges:
@@ -54,7 +59,7 @@ def ranges_seen(ranges: Ranges, seen: Mapping[str, Magnitudes]) -> Ranges:
         name: TensorRange(entry.amax, seen[name].largest, seen[name].share_above(entry.amax))
         for name, entry in ranges.tensors.items()
     }
-    return Ranges(ranges.method, ranges.pictures, tensors)
+    return Ranges(ranges.method, ranges.pictures, tensors, ranges.migrated)
 
 
 def ranges_to_json(ranges: Ranges) -> str:
@@ -66,8 +71,12 @@ def ranges_to_json(ranges: Ranges) -> str:
         for name, entry in ranges.tensors.items()
     ]
     fields = [f" {json.dumps(key)}: {json.dumps(value)}," for key, value in head.items()]
-    tensors = " {\n" + ",\n".join(lines) + "\n }" if lines else " {}"
-    return "\n".join(["{", *fields, f' "tensors":{tensors}', "}"]) + "\n"
+    moved = [f"  {json.dumps(name)}: {json.dumps(list(powers))}" for name, powers in ranges.migrated.items()]
+    return "\n".join(["{", *fields, f' "migrated":{_block(moved)},', f' "tensors":{_block(lines)}', "}"]) + "\n"
+
+
+def _block(lines: Sequence[str]) -> str:
+    return " {\n" + ",\n".join(lines) + "\n }" if lines else " {}"
 
 
 def ranges_from_json(text: str, *, where: str) -> Ranges:
@@ -80,7 +89,7 @@ def ranges_from_json(text: str, *, where: str) -> Ranges:
         document = json.loads(text)
     except json.JSONDecodeError as error:
         raise GraphError("the ranges are not JSON", where=f"{where}:{error.lineno}", got=error.msg) from error
-    fields = _fields(document, ("ranges_version", "method", "pictures", "tensors"), where)
+    fields = _fields(document, ("ranges_version", "method", "pictures", "migrated", "tensors"), where)
     if fields["ranges_version"] != RANGES_VERSION:
         raise GraphError(
             "the ranges are of another version",
@@ -88,15 +97,16 @@ def ranges_from_json(text: str, *, where: str) -> Ranges:
             expected=str(RANGES_VERSION),
             got=str(fields["ranges_version"]),
         )
-    tensors = fields["tensors"]
-    if not isinstance(tensors, dict):
-        raise GraphError("not a mapping", where=f"{where}, tensors", got=type(tensors).__name__)
     found = {}
-    for name, entry in tensors.items():
+    for name, entry in _mapping(fields["tensors"], f"{where}, tensors").items():
         place = f"{where}, tensor {name}"
         numbers = _fields(entry, ("amax", "largest", "saturated"), place)
         found[name] = TensorRange(**{key: _number(value, f"{place}, {key}") for key, value in numbers.items()})
-    return Ranges(str(fields["method"]), int(_number(fields["pictures"], f"{where}, pictures")), found)
+    migrated = {
+        name: _powers(powers, f"{where}, migrated, layer {name}")
+        for name, powers in _mapping(fields["migrated"], f"{where}, migrated").items()
+    }
+    return Ranges(str(fields["method"]), int(_number(fields["pictures"], f"{where}, pictures")), found, migrated)
 
 
 def read_ranges(path: Path) -> Ranges:
@@ -118,6 +128,23 @@ def _fields(value: object, names: tuple[str, ...], where: str) -> dict[str, Any]
         if name not in value:
             raise GraphError(f"the key '{name}' is missing", where=where)
     return value
+
+
+def _mapping(value: object, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise GraphError("not a mapping", where=where, got=type(value).__name__)
+    return value
+
+
+def _powers(value: object, where: str) -> tuple[int, ...]:
+    if not isinstance(value, list) or any(type(one) is not int or abs(one) > FARTHEST for one in value):
+        raise GraphError(
+            "not a list of exponents",
+            where=where,
+            expected=f"a whole number from -{FARTHEST} to {FARTHEST} for every channel",
+            got=str(value)[:60],
+        )
+    return tuple(value)
 
 
 def _number(value: object, where: str) -> float:

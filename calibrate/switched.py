@@ -18,7 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeir.calibrate.layers import GraphLayer, graph_layers
-from edgeir.calibrate.pieces import Piece, cut
+from edgeir.calibrate.pieces import Piece, Values, cut
 from edgeir.calibrate.qdq import LowPrecision, eight_bit_weight
 from edgeir.errors import GraphError, nearest
 from edgeir.runtime.ort_session import OrtSession
@@ -30,7 +30,6 @@ MOST_KEPT = 2**30
 """Bytes of values between pieces that are kept for pictures to come again."""
 
 Pictures = NDArray[np.float32]
-Values = dict[str, NDArray[np.generic]]
 
 
 class SwitchedGraph:
@@ -156,7 +155,7 @@ class _Part:
         if self._switches(on).any():
             feeds[SWITCHES] = self._switches(on)
         made = self._session(on).run_values(feeds)
-        return {name: value for name, value in values.items() if name not in self._piece.last} | made
+        return self._piece.behind(values, made)
 
     def _switches(self, on: Collection[str]) -> NDArray[np.bool_]:
         return np.array([name in on for name in self.layers], np.bool_)

@@ -122,6 +122,11 @@ class ModelSpec:
     channels: int = 3
     weights: WeightsSpec | None = field(default=None)
 
+    @property
+    def trained(self) -> bool:
+        """Whether its weights were; without any it is not."""
+        return self.weights is not None and self.weights.trained
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, the one stored in checkpoints, manifests and ONNX ``metadata_props``."""
         return {

@@ -83,7 +83,7 @@ def _checkpoint(path: Path, where: str, name: str) -> LoadedModel:
 
 def _shipped(recipe: Recipe) -> LoadedModel:
     loaded = load_named(recipe.model.variant, overrides=recipe.model.overrides)
-    if loaded.spec.weights is None or not loaded.spec.weights.trained:
+    if not loaded.spec.trained:
         raise UsageError(
             f"no weights come for {loaded.spec.name}",
             where="model.initial",

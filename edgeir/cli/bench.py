@@ -92,8 +92,7 @@ def command(
                 same.fidelity_db if same else None,
             )
         )
-    weights = manifest.model.weights
-    state = "trained" if weights is not None and weights.trained else "UNTRAINED"
+    state = "trained" if manifest.model.trained else "UNTRAINED"
     ratio_text = (
         f", {speedup(timings['ort'], timings[baseline])[0]:.2f} times as fast as {sessions[baseline].name}"
         if baseline

@@ -18,7 +18,7 @@ def command(
     images: Path = typer.Option(..., "--images", metavar="FOLDER", help="Clean pictures like those to be restored."),
     fp8: bool = typer.Option(False, "--fp8", help="For FP8 (E4M3) instead of INT8."),
     method: str | None = typer.Option(
-        None, "--method", help="How a range is chosen: minmax, percentile (default), mse or entropy."
+        None, "--method", help="How a range is chosen: minmax, percentile, mse (default) or entropy."
     ),
     samples: int | None = typer.Option(None, "--samples", help="Degraded crops to find ranges on (22)."),
     ranges: Path | None = typer.Option(None, "--ranges", help="A ranges.json to judge, instead of finding one."),

@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from edgeir import __version__
 from edgeir.bundle import Bundle
-from edgeir.calibrate.eight_bits import placement_of, plan_eight_bits
+from edgeir.calibrate.eight_bits import candidates, placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.planner import Loss
 from edgeir.calibrate.qdq import KINDS
@@ -111,8 +111,11 @@ def calibrate_bundle(request: CalibrateRequest, console: Console) -> CalibrateOu
 
     console.stage(f"finding ranges on {len(pictures.samples)} degraded crops of {len(pictures.sha256)} pictures")
     kind = KINDS[request.precision]
-    calibration = calibrate(model, pictures, graph, request=request.calibration, kind=kind, console=console)
     base = plan_fp16(model)
+    placed = candidates(model.graph, base, placement, request.precision)
+    calibration = calibrate(
+        model, pictures, graph, request=request.calibration, layers=placed, kind=kind, console=console
+    )
     plan = plan_eight_bits(model.graph, base, placement, request.precision)
     attribution: Attribution | None = None
     planning: Planning | None = None
@@ -121,7 +124,7 @@ def calibrate_bundle(request: CalibrateRequest, console: Console) -> CalibrateOu
         task = PlanningTask(
             model,
             None,
-            tuple(layer.layer for layer in plan.layers if layer.type.eight_bits),
+            placed,
             calibration,
             kind,
             graph,
@@ -178,8 +181,7 @@ def _summary(manifest: Manifest, precision: Precision, plan: PrecisionPlan, plan
 
 def _facts(calibration: Calibration, manifest: Manifest) -> tuple[Fact, ...]:
     pictures = calibration.pictures
-    weights = manifest.model.weights
-    state = "trained" if weights is not None and weights.trained else "UNTRAINED"
+    state = "trained" if manifest.model.trained else "UNTRAINED"
     return (
         Fact("model", f"{manifest.name} ({state})"),
         Fact("graph", "reference.onnx of the bundle, rewritten"),

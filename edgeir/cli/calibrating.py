@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeir.bundle import BundleWriter
+from edgeir.calibrate.migration import find_exponents, migrate, seams
 from edgeir.calibrate.observe import observe, passes
 from edgeir.calibrate.pictures import CalibrationSet, calibration_set
 from edgeir.calibrate.qdq import LowPrecision, input_tensors
@@ -25,7 +26,7 @@ from edgeir.runtime.restore import GraphInput
 
 CALIBRATION_VERSION = 1
 SAMPLES = 2 * len(VALIDATION_CONDITIONS)
-METHOD = "percentile"
+METHOD = "mse"
 _NAMED = 5
 
 
@@ -92,16 +93,19 @@ def calibrate(
     graph: GraphInput,
     *,
     request: CalibrationRequest,
+    layers: Collection[str],
     kind: LowPrecision,
     console: Console,
 ) -> Calibration:
-    """Find the range of every tensor that a layer with weights reads, or judge the ranges that were given.
+    """Move scales between channels, and find the range of every tensor that a layer with weights reads.
 
     Args:
-        model: in FP32, rewritten: the graph that the plan will be written into.
+        model: in FP32, rewritten: the graph that the plan will be written into. Scales of its channels move
+            (`edgeir.calibrate.migration`); what it computes stays.
         pictures: see `choose_pictures`.
         graph: the batches it takes.
-        request: how to find them, or where they are.
+        request: how to find them, or where they are: then they are judged, and scales move as they say.
+        layers: those that may be in eight bits.
         kind: what the ranges are for.
 
     Raises:
@@ -117,9 +121,14 @@ def calibrate(
         for batch in pictures.batches():
             yield np.repeat(batch, graph.batch, axis=0)
 
-    with console.bar("pictures seen", passes(model, tensors) * len(pictures.samples)) as advance:
+    open_seams = seams(model.graph, layers) if given is None else {}
+    looks = passes(model, [seam.tensor for seam in open_seams.values()]) + passes(model, tensors)
+    with console.bar("pictures seen", looks * len(pictures.samples)) as advance:
+        migrated = given.migrated if given else find_exponents(model, open_seams, batches, on_picture=advance)
+        migrate(model, migrated)
+        console.say(f"      powers of two moved from channels into weights in front of {len(migrated)} layers")
         observed = observe(model, tensors, batches, method=request.method, on_picture=advance)
-    ranges = observed.ranges if given is None else ranges_seen(given, observed.seen)
+    ranges = replace(observed.ranges, migrated=migrated) if given is None else ranges_seen(given, observed.seen)
     fits = tuple(range_fits(ranges, observed.seen, kind))
     wrong = [fit for fit in fits if fit.wrong]
     for fit in wrong[:_NAMED]:

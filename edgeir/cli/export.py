@@ -26,7 +26,7 @@ def command(
         None, "--calibration", metavar="FOLDER", help="Clean pictures to find the ranges for --int8 or --fp8 on."
     ),
     method: str | None = typer.Option(
-        None, "--calibration-method", help="How a range is chosen: minmax, percentile (default), mse or entropy."
+        None, "--calibration-method", help="How a range is chosen: minmax, percentile, mse (default) or entropy."
     ),
     samples: int | None = typer.Option(None, "--calibration-samples", help="Degraded crops to find ranges on (22)."),
     ranges: Path | None = typer.Option(

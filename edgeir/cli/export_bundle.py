@@ -6,7 +6,7 @@ load -> trace -> reference.onnx -> rewrite -> type -> model.onnx -> engines -> p
 from __future__ import annotations
 
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from edgeir.bundle import BundleWriter, bundle_name, prepared_name
 from edgeir.calibrate.eight_bits import candidates, placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.layers import GraphLayer, graph_layers
+from edgeir.calibrate.migration import migrate
 from edgeir.calibrate.planner import Loss
 from edgeir.calibrate.qdq import KINDS
 from edgeir.calibrate.typed import TypedCounts, apply_plan
@@ -147,18 +148,15 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             seen=lambda form: forms.append(ir.to_proto(form).SerializeToString()),
         )
         console.say(f"      {rewrites_text(rewrites)}")
-        calibration = None
+        calibration, placed = None, tuple[str, ...]()
         if request.calibration is not None and pictures is not None:
             console.stage(
                 f"finding ranges on {len(pictures.samples)} degraded crops of {len(pictures.sha256)} pictures"
             )
+            placed = candidates(model.graph, plan_fp16(model), placement, request.precision)
+            kind = KINDS[request.precision]
             calibration = calibrate(
-                model,
-                pictures,
-                graph,
-                request=request.calibration,
-                kind=KINDS[request.precision],
-                console=console,
+                model, pictures, graph, request=request.calibration, layers=placed, kind=kind, console=console
             )
             write_calibration(calibration, writer)
             give_back()
@@ -166,8 +164,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         if calibration is not None:
             console.stage(_choosing_text(request, budget))
         if calibration is not None and budget is not None:
-            twin = _twin(loaded, graph, request)
-            task = _planning_task(model, twin, placement, calibration, request, graph, destination, spec)
+            task = _planning_task(loaded, model, placed, calibration, request, graph, destination)
             planning = plan_eight_bit_layers(task, budget, console=console)
             give_back()
         plan = given_plan or _plan(model, request.precision, placement, planning)
@@ -293,8 +290,7 @@ def _planning_budget(request: ExportRequest, spec: ModelSpec) -> Loss | None:
         return None
     if request.budget is not None:
         return request.budget
-    has_truth = spec.weights is not None and spec.weights.trained and spec.scale == 1
-    return usual_budget() if has_truth else None
+    return usual_budget() if spec.trained and spec.scale == 1 else None
 
 
 def _choosing_text(request: ExportRequest, budget: Loss | None) -> str:
@@ -332,33 +328,29 @@ def _plan(model: ir.Model, precision: Precision, placement: Placement, planning:
     return plan_eight_bits(model.graph, base, placement, precision, costs_db=costs, left=planning.left())
 
 
-def _twin(loaded: LoadedModel, graph: GraphInput, request: ExportRequest) -> ir.Model:
-    """The network at the planner's own size, rewritten as the one that is exported."""
-    twin = trace(loaded, TraceShape(1, *twin_size(graph)))
-    rewrite(twin, without=request.without, also=request.also)
-    return twin
-
-
 def _planning_task(
+    loaded: LoadedModel,
     model: ir.Model,
-    twin: ir.Model,
-    placement: Placement,
+    placed: Sequence[str],
     calibration: Calibration,
     request: ExportRequest,
     graph: GraphInput,
     destination: Path,
-    spec: ModelSpec,
 ) -> PlanningTask:
+    twin = trace(loaded, TraceShape(1, *twin_size(graph)))
+    rewrite(twin, without=request.without, also=request.also)
+    migrate(twin, calibration.ranges.migrated)
+    weights = loaded.spec.weights
     return PlanningTask(
         model,
         twin,
-        candidates(model.graph, plan_fp16(model), placement, request.precision),
+        placed,
         calibration,
         KINDS[request.precision],
         graph,
         state_path=destination.with_suffix(".planning.json"),
         identity={
-            "weights": spec.weights.sha256 if spec.weights else None,
+            "weights": weights.sha256 if weights else None,
             "without": list(request.without),
             "also": list(request.also),
             "version": __version__,

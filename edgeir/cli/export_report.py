@@ -50,16 +50,15 @@ class ExportFacts:
 
 def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
     """Build the report; its numbers are the measured ones and nothing else."""
-    spec, weights = facts.spec, facts.spec.weights
-    trained = weights is not None and weights.trained
+    spec = facts.spec
     chooses = any(row.key_graph_overlap is not None for row in facts.parity)
     of_drift = drift_checks(
-        facts.drift, facts.precision, trained=trained, chooses_neighbours=chooses, budget=facts.budget
+        facts.drift, facts.precision, trained=spec.trained, chooses_neighbours=chooses, budget=facts.budget
     )
     checks = [*parity_checks(facts.parity, facts.precision), *of_drift]
     typed = [row for row in facts.parity if row.engine == "model.onnx"]
     fidelity = min(row.fidelity_db for row in typed)
-    state = "trained" if trained else "UNTRAINED"
+    state = "trained" if spec.trained else "UNTRAINED"
     return Report(
         title=f"edgeir export: {spec.name} {facts.precision}",
         summary=f"{spec.name} ({state}) in {facts.precision}: {fidelity:.1f} dB fidelity to PyTorch, "
@@ -80,7 +79,7 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
         ),
         pictures=facts.pictures,
         provenance=provenance.to_dict(),
-        notes=_notes(facts, trained),
+        notes=_notes(facts),
     )
 
 
@@ -202,9 +201,9 @@ def _file_table(artifacts: tuple[Artifact, ...]) -> Table:
     )
 
 
-def _notes(facts: ExportFacts, trained: bool) -> tuple[str, ...]:
+def _notes(facts: ExportFacts) -> tuple[str, ...]:
     notes = []
-    if not trained:
+    if not facts.spec.trained:
         notes.append(
             "UNTRAINED: the weights are a seeded initialisation. Fidelity to the reference means something, PSNR "
             "against the truth does not, and no drift against the truth is judged."

@@ -51,8 +51,7 @@ def _bundle(path: Path) -> tuple[Report, object]:
     from edgeir.report.value import Fact, Report, Table
 
     manifest = Bundle.open(path).manifest
-    weights = manifest.model.weights
-    state = "trained" if weights is not None and weights.trained else "UNTRAINED"
+    state = "trained" if manifest.model.trained else "UNTRAINED"
     report = Report(
         title=f"{manifest.name} {manifest.precision}",
         summary=f"A bundle of {len(manifest.artifacts)} files, every size and hash as the manifest says.",

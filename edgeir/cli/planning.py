@@ -27,6 +27,7 @@ from edgeir.calibrate.planner import (
     PlanningState,
     loss_of,
     plan_within,
+    shrink_within,
 )
 from edgeir.calibrate.qdq import LowPrecision, input_tensors
 from edgeir.calibrate.sensitivity import (
@@ -49,7 +50,7 @@ from edgeir.spec import ModelSpec
 
 TWIN_PX = 96
 SENSITIVITY_SAMPLES = 6
-MOST_CORRECTIONS = 3
+MOST_CORRECTIONS = 2
 MOST_AT_ONCE = 8  # of the twin's pictures: each takes a few hundred MB
 SHARE_OF_GATES = 1 / 3
 """The worst degradation of a plan lost three times as much on the measuring pictures as on those that chose it."""
@@ -124,7 +125,7 @@ def require_truth(spec: ModelSpec, *, plans: bool) -> None:
     Raises:
         UsageError: the network is untrained, or layers would be planned on pictures that have no truth.
     """
-    if spec.weights is None or not spec.weights.trained:
+    if not spec.trained:
         raise UsageError(
             f"a drift budget for {spec.name}, which is untrained, would mean nothing",
             where="--drift-budget",
@@ -176,6 +177,11 @@ class PlanningTask:
         return SwitchedGraph(self.twin, self.amax, self.kind, at_once=min(os.cpu_count() or 1, MOST_AT_ONCE))
 
     @cached_property
+    def yardstick(self) -> Yardstick:
+        """Of sets of layers, on all `samples`."""
+        return Yardstick(self.switched, self.samples)
+
+    @cached_property
     def switched_at_full_size(self) -> SwitchedGraph:
         """What confirms."""
         return SwitchedGraph(self.model, self.amax, self.kind)
@@ -214,8 +220,7 @@ def attribute_drift(task: PlanningTask, *, console: Console) -> Attribution:
             state.keep_effect(name, effect)
             advance()
 
-        few = [task.samples[place] for place in _few(task)]
-        sensitivity = measure_sensitivity(task.switched, few, known=state.effects, on_layer=measured)
+        sensitivity = measure_sensitivity(task.switched, _most_affected(task), known=state.effects, on_layer=measured)
     return Attribution(sensitivity, macs, state)
 
 
@@ -230,16 +235,19 @@ def plan_eight_bit_layers(task: PlanningTask, budget: Loss, *, console: Console)
     """
     attribution = attribute_drift(task, console=console)
     sensitivity, macs, state = attribution.sensitivity, attribution.macs, attribution.state
-    on_twin = _evaluation(task.switched, task.samples)
-    at_full_size = None if task.twin is None else _evaluation(task.switched_at_full_size, task.full_samples)
+    on_twin = _evaluation(task.yardstick, task.samples)
+    if task.twin is not None:
+        at_full_size = _evaluation(Yardstick(task.switched_at_full_size, task.full_samples), task.full_samples)
 
     def say(evaluation: Evaluation) -> None:
         verdict = "fits" if evaluation.fits else "too much"
         console.say(f"      {evaluation.layers} layers: {evaluation.loss}: {verdict}")
 
     allowed = budget
-    for _ in range(MOST_CORRECTIONS):
-        planned = plan_within(allowed, sensitivity, macs, on_twin, state, on_evaluation=say)
+    planned = plan_within(allowed, sensitivity, macs, on_twin, state, on_evaluation=say)
+    measured = planned.evaluations
+    found: list[Planning] = []
+    while planned.chosen or not found:
         if not planned.chosen:
             raise CheckFailed(
                 "not one layer fits the budget in eight bits",
@@ -248,33 +256,53 @@ def plan_eight_bit_layers(task: PlanningTask, budget: Loss, *, console: Console)
                 got=_cheapest(sensitivity),
                 fix="Allow more (--drift-budget, --worst-drift-budget), or export with --fp16.",
             )
-        loss = planned.final.loss if at_full_size is None else at_full_size(planned.chosen)
+        loss = planned.final.loss if task.twin is None else at_full_size(planned.chosen)
         full = Evaluation(len(planned.chosen), loss, loss.within(budget))
         console.say(f"      at full size: {loss}")
-        if full.fits:
-            return Planning(attribution, budget, planned, full, task.twin is not None)
-        allowed = allowed.times(0.9 / loss.excess(budget))
-    raise CheckFailed(
-        "what fits the budget on small pictures does not at full size",
-        where="planning",
-        expected=f"at most {budget}",
-        got=str(full.loss),
-        fix="Allow more, or name the layers yourself: --plan.",
-    )
+        found.append(Planning(attribution, budget, planned, full, task.twin is not None))
+        if full.fits or len(found) > MOST_CORRECTIONS:
+            break
+        allowed = allowed.tightened(budget, loss)
+        planned = shrink_within(allowed, planned.chosen, sensitivity, macs, on_twin, state, on_evaluation=say)
+        measured += planned.evaluations
+    best = next((one for one in found if one.full.fits), min(found, key=lambda one: one.full.loss.excess(budget)))
+    if not best.full.loss.within(_hard_limits(budget)):
+        raise CheckFailed(
+            "what fits the budget on small pictures does not at full size",
+            where="planning",
+            expected=f"at most {budget}",
+            got=str(best.full.loss),
+            fix="Allow more, or name the layers yourself: --plan.",
+        )
+    return replace(best, planned=replace(best.planned, evaluations=measured))
 
 
-def _evaluation(graph: SwitchedGraph, samples: Sequence[Sample]) -> Evaluate:
-    """Measures sets of layers in ``graph`` on ``samples``."""
-    yardstick = Yardstick(graph, samples)
+def _hard_limits(budget: Loss) -> Loss:
+    """The budget, and all of what the gate allows in brightness: the rest of it was kept for other pictures."""
+    gate = GATES[Precision.INT8].brightness_shift_8bit
+    assert gate is not None
+    return replace(budget, shift_8bit=max(gate, budget.shift_8bit))
+
+
+def _evaluation(yardstick: Yardstick, samples: Sequence[Sample]) -> Evaluate:
+    """Measures sets of layers with ``yardstick``, which is on ``samples``."""
     conditions = [sample.condition for sample in samples]
     return lambda layers: loss_of(yardstick.measure(layers), conditions)
 
 
-def _few(task: PlanningTask) -> list[int]:
-    """Which samples layers are measured on alone: spread over the degradations."""
-    count = len(task.calibration.pictures.samples)
-    places = np.linspace(0, count - 1, min(SENSITIVITY_SAMPLES, count)).round()
-    return [int(place) for place in places]
+def _most_affected(task: PlanningTask) -> list[Sample]:
+    """The samples that layers are measured on alone, in their order.
+
+    With every layer in eight bits, some pictures lose most and some change their brightness most. Both kinds are
+    taken in turn, one of each degradation at most: what no layer does to them it does to none.
+    """
+    everything = task.yardstick.measure(task.candidates)
+    ranks = [np.argsort(-numbers, kind="stable") for numbers in (np.abs(everything.shifts), everything.drift_db)]
+    taken: dict[str, int] = {}
+    for place in np.stack(ranks, axis=1).ravel():
+        if len(taken) < SENSITIVITY_SAMPLES:
+            taken.setdefault(task.samples[place].condition, int(place))
+    return [task.samples[place] for place in sorted(taken.values())]
 
 
 def _cheapest(sensitivity: Sensitivity) -> str:
@@ -287,5 +315,6 @@ def _key(task: PlanningTask) -> str:
     pictures = task.calibration.pictures
     samples = [(pictures.sha256[one.picture], one.condition, one.top, one.left) for one in pictures.samples]
     size = twin_size(task.graph) if task.twin is not None else task.graph.optimum
-    text = json.dumps([task.identity, task.amax, samples, _few(task), pictures.seed, task.kind.name, size])
+    ranges = [task.amax, task.calibration.ranges.migrated]
+    text = json.dumps([task.identity, *ranges, samples, pictures.seed, task.kind.name, size])
     return hashlib.sha256(text.encode()).hexdigest()

@@ -46,8 +46,7 @@ def command(
     graph = graph_input(opened.manifest)
     overlap_px = min(DEFAULT_OVERLAP_PX, min(graph.minimum) // 4) if overlap is None else overlap
     _check_tiles(graph, tile, overlap_px)
-    weights = opened.manifest.model.weights
-    untrained = weights is not None and not weights.trained
+    untrained = not opened.manifest.model.trained
     if untrained:
         console.say(f"{opened.manifest.name} is UNTRAINED: the output is not a restoration.")
     session = open_session(opened, backend, checkpoint=checkpoint, threads=threads)

@@ -55,8 +55,7 @@ def command(
     graph = graph_input(manifest)
     own = None if images is None else _own_pictures(images, graph, console)
     torch = TorchSession(rebuild(manifest.model, checkpoint=checkpoint))
-    weights = manifest.model.weights
-    trained = weights is not None and weights.trained
+    trained = manifest.model.trained
     if not trained:
         console.say(f"      {manifest.name} is UNTRAINED: PSNR against the truth says nothing.")
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 import pytest
 
-from edgeir.calibrate.observe import observe
+from edgeir.calibrate.observe import channel_magnitudes, observe
 from edgeir.errors import CheckFailed, GraphError, UsageError
 
 NODES = "a = Relu(image)\n b = Mul(a, three)\n y = Add(b, a)"
@@ -52,6 +52,13 @@ def test_groups_change_nothing(model: ir.Model) -> None:
     assert len(model.graph.outputs) == 1
 
 
+def test_channels_are_those_of_the_arrays(model: ir.Model) -> None:
+    found = channel_magnitudes(model, ["image", "a"], batches, most_memory=1)
+    relu = np.maximum(PICTURES, 0)
+    assert np.array_equal(found["image"], np.abs(PICTURES).max(axis=(0, 1, 3, 4)))
+    assert np.array_equal(found["a"], relu.max(axis=(0, 1, 3, 4)))
+
+
 def test_who_set_the_largest_magnitude(model: ir.Model) -> None:
     observation = observe(model, ["image", "a"], batches, most_memory=1)
     relu = np.maximum(PICTURES, 0)
@@ -67,5 +74,7 @@ def test_what_is_refused(model: ir.Model) -> None:
         observe(model, ["a"], list)
     with pytest.raises(CheckFailed, match="NaN or infinite"):
         observe(model, ["a"], lambda: [np.full((1, 4, 8, 8), np.nan, np.float32)])
+    with pytest.raises(CheckFailed, match="tensor a"):
+        channel_magnitudes(model, ["a"], lambda: [np.full((1, 4, 8, 8), np.inf, np.float32)])
     with pytest.raises(UsageError, match="unknown calibration method"):
         observe(model, ["a"], batches, method="max")

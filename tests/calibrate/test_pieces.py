@@ -10,22 +10,15 @@ import onnx_ir as ir
 import pytest
 
 from edgeir.calibrate.fp16 import plan_fp16
-from edgeir.calibrate.pieces import Piece, cut
+from edgeir.calibrate.pieces import Piece, cut, run_pieces
 from edgeir.calibrate.rounded import rounded
 from edgeir.calibrate.typed import apply_plan
 from edgeir.runtime.ort_session import OrtSession
-from edgeir.spec import INPUT_NAME, OUTPUT_NAME
+from edgeir.spec import OUTPUT_NAME
 
 
 def run(pieces: list[Piece], picture: np.ndarray) -> np.ndarray:
-    values: dict[str, np.ndarray] = {INPUT_NAME: picture}
-    for piece in pieces:
-        session = OrtSession(piece.model.SerializeToString(), threads=1, integer_kernels=False)
-        made = session.run_values({name: values[name] for name in piece.reads})
-        assert tuple(sorted(made)) == piece.makes
-        values.update(made)
-        for name in piece.last:
-            del values[name]
+    values = run_pieces(pieces, picture, threads=1)
     assert list(values) == [OUTPUT_NAME]
     return values[OUTPUT_NAME]
 

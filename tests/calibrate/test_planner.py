@@ -11,7 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edgeir.calibrate.planner import Evaluation, Loss, PlannedLayers, PlanningState, loss_of, plan_within
+from edgeir.calibrate.planner import (
+    MOST_TO_SHRINK,
+    Evaluation,
+    Loss,
+    PlannedLayers,
+    PlanningState,
+    loss_of,
+    plan_within,
+    shrink_within,
+)
 from edgeir.calibrate.sensitivity import Effect, MeasuredSet, Sensitivity
 from edgeir.errors import GraphError
 
@@ -114,10 +123,32 @@ def test_brightness_counts() -> None:
 def test_losses() -> None:
     loss, budget = Loss(0.04, 0.3, 0.1), Loss(0.05, 0.5, 0.25)
     assert loss.within(budget)
-    assert loss.excess(budget) == pytest.approx(0.8)
     assert not Loss(0.04, 0.6, 0.1).within(budget)
+    assert loss.excess(budget) == pytest.approx(0.8)
     assert Loss(0.04, 0.6, 0.1).excess(budget) == pytest.approx(1.2)
     assert budget.times(0.5) == Loss(0.025, 0.25, 0.125)
+    allowed = budget.tightened(budget, Loss(0.06, 0.5, 0.1))
+    assert (allowed.mean_db, allowed.worst_db, allowed.shift_8bit) == pytest.approx((0.9 * 0.05 / 1.2, 0.5, 0.25))
+
+
+def test_shrinking_takes_the_dearest_out() -> None:
+    rng = np.random.default_rng(4)
+    names = [f"layer{number:03d}" for number in range(80)]
+    costs = {name: float(rng.exponential(0.01)) for name in names}
+    world = World(costs, {name: int(rng.integers(1, 99)) for name in names}, 1.3)
+    state = PlanningState(None, "")
+    before = world.plan(0.3, state=state)
+    world.measured.clear()
+    budget = Loss(0.15, 10.0, 0.25)
+    after = shrink_within(budget, before.chosen, world.sensitivity, world.macs, world.evaluate, state)
+    assert set(after.chosen) < set(before.chosen)
+    assert after.final.fits
+    assert len(world.measured) <= MOST_TO_SHRINK + 1
+    assert after.final.loss.mean_db > 0.12  # no more than needed
+    dearest = max(world.sensitivity.cost_db(name) / world.macs[name] for name in after.chosen)
+    assert all(world.sensitivity.cost_db(n) / world.macs[n] >= dearest for n in set(before.chosen) - set(after.chosen))
+    none = shrink_within(Loss(1e-9, 1.0, 0.25), before.chosen, world.sensitivity, world.macs, world.evaluate, state)
+    assert none.chosen == ()
 
 
 def test_most_evaluations_are_a_bound() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeir.calibrate.qdq import INT8
-from edgeir.calibrate.ranges import Ranges, TensorRange, ranges_from_json, ranges_to_json, read_ranges
+from edgeir.calibrate.ranges import FARTHEST, Ranges, TensorRange, ranges_from_json, ranges_to_json, read_ranges
 from edgeir.errors import GraphError
 from edgeir.quantization_placement import SMALLEST_SCALE
 
@@ -20,6 +20,7 @@ RANGES = st.builds(
     st.sampled_from(["minmax", "entropy"]),
     st.integers(1, 999),
     st.dictionaries(st.text(min_size=1, max_size=9), st.builds(TensorRange, NUMBER, NUMBER, st.floats(0, 1))),
+    st.dictionaries(st.text(min_size=1, max_size=9), st.lists(st.integers(-FARTHEST, FARTHEST)).map(tuple)),
 )
 
 
@@ -46,9 +47,10 @@ def test_scales() -> None:
 
 
 GOOD = {
-    "ranges_version": 1,
+    "ranges_version": 2,
     "method": "mse",
     "pictures": 2,
+    "migrated": {"conv": [0, 1]},
     "tensors": {"a": {"amax": 1, "largest": 2, "saturated": 0}},
 }
 
@@ -57,13 +59,17 @@ GOOD = {
     ("content", "message"),
     [
         ([], "r.json: not a mapping"),
-        (GOOD | {"ranges_version": 2}, "another version (expected 1, got 2)"),
+        (GOOD | {"ranges_version": 1}, "another version (expected 2, got 1)"),
         (GOOD | {"methode": 1}, "unknown key 'methode'. Did you mean 'method'"),
         ({key: value for key, value in GOOD.items() if key != "pictures"}, "the key 'pictures' is missing"),
         (GOOD | {"tensors": []}, "r.json, tensors: not a mapping"),
         (GOOD | {"tensors": {"a": {"amax": 1, "largest": 2}}}, "r.json, tensor a: the key 'saturated' is missing"),
         (GOOD | {"tensors": {"a": {"amax": -1, "largest": 2, "saturated": 0}}}, "tensor a, amax: not a number"),
         (GOOD | {"tensors": {"a": {"amax": "1", "largest": 2, "saturated": 0}}}, "got '1'"),
+        (GOOD | {"migrated": [1]}, "r.json, migrated: not a mapping"),
+        (GOOD | {"migrated": {"conv": [0, 9]}}, "layer conv: not a list of exponents (expected a whole number from -8"),
+        (GOOD | {"migrated": {"conv": [True]}}, "layer conv: not a list of exponents"),
+        (GOOD | {"migrated": {"conv": 1}}, "layer conv: not a list of exponents"),
     ],
 )
 def test_what_is_refused(content: object, message: str) -> None:

@@ -63,7 +63,10 @@ def test_a_bundle_in_int8(cli: Any, wide: Path, photographs: Path, tmp_path: Pat
     low = [layer.layer for layer in read_plan(bundle.file("plan")).layers if str(layer.type) == "int8"]
     assert len(low) > 10
     ranges = read_ranges(bundle.file("ranges"))
-    assert (ranges.method, ranges.pictures) == ("percentile", 11)
+    assert (ranges.method, ranges.pictures) == ("mse", 11)
+    assert set(ranges.migrated) <= set(low)
+    assert f"moved from channels into weights in front of {len(ranges.migrated)} layers" in outcome.err
+    assert any(name.endswith("ffn.project_out") for name in ranges.migrated)
     record = json.loads(bundle.file("calibration").read_text())
     assert len(record["samples"]) == 11
     assert len({sample["sha256"] for sample in record["samples"]}) == 3
