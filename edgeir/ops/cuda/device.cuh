@@ -1,0 +1,85 @@
+// What the kernels need of the machine: number types, tensor-core products, exchange between the lanes of a warp.
+//
+// Kernels say edgeir::..., never an intrinsic: compiled with EDGEIR_EMULATED they run on a CPU (tests/ops/cuda), lane by
+// lane, in whatever order the emulator likes.
+#pragma once
+
+#include <cstdint>
+
+#ifdef EDGEIR_EMULATED
+#include "emulator.hpp"
+#else
+
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+
+namespace edgeir {
+
+using float16 = __half;
+using bfloat16 = __nv_bfloat16;
+
+__device__ __forceinline__ float to_float(float value) { return value; }
+__device__ __forceinline__ float to_float(float16 value) { return __half2float(value); }
+__device__ __forceinline__ float to_float(bfloat16 value) { return __bfloat162float(value); }
+
+template <typename T> __device__ __forceinline__ T from_float(float value);
+template <> __device__ __forceinline__ float from_float<float>(float value) { return value; }
+template <> __device__ __forceinline__ float16 from_float<float16>(float value) { return __float2half_rn(value); }
+template <> __device__ __forceinline__ bfloat16 from_float<bfloat16>(float value) { return __float2bfloat16_rn(value); }
+
+__device__ __forceinline__ uint32_t bits_of(float value) { return __float_as_uint(value); }
+__device__ __forceinline__ float float_of(uint32_t bits) { return __uint_as_float(bits); }
+
+__device__ __forceinline__ uint32_t shuffle_xor(uint32_t value, int mask) {
+    return __shfl_xor_sync(0xffffffffu, value, mask);
+}
+__device__ __forceinline__ float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
+__device__ __forceinline__ bool any_lane(bool value) { return __any_sync(0xffffffffu, value) != 0; }
+__device__ __forceinline__ void block_barrier() { __syncthreads(); }
+__device__ __forceinline__ float exp2_fast(float value) { return exp2f(value); }
+
+// d += a b: a 16x16 (rows), b 16x8 (columns), d 16x8 in FP32; PTX ISA, "Matrix Fragments for mma.m16n8k16".
+template <typename T>
+__device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
+
+template <>
+__device__ __forceinline__ void multiply_add<float16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+template <>
+__device__ __forceinline__ void multiply_add<bfloat16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
+    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+        "{%0, %1, %2, %3};"
+        : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
+        : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];
+__device__ __forceinline__ unsigned char* shared_memory() { return dynamic_shared_memory; }
+
+}  // namespace edgeir
+
+#define EDGEIR_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
+    kernel<<<grid, block, shared_bytes, stream>>>(__VA_ARGS__)
+
+#endif
+
+namespace edgeir {
+
+// Two numbers in one register, the first in the low half.
+template <typename T> __device__ __forceinline__ uint32_t pack(T first, T second) {
+    static_assert(sizeof(T) == 2, "two of them make 32 bits");
+    union {
+        T values[2];
+        uint32_t bits;
+    } both;
+    both.values[0] = first;
+    both.values[1] = second;
+    return both.bits;
+}
+
+}  // namespace edgeir

@@ -1,0 +1,188 @@
+// EdgeirKeyGraph: per window, the k nearest tokens of each token by raw dot product (edgeir/ops/table.py).
+//
+// One block takes 16 rows of one window and keeps their similarities to all n <= 1024 tokens in registers: 8 warps with
+// TILES tiles of 8 columns each, in the accumulators of m16n8k16. No similarity is ever written. The k-th largest of a
+// row is found exactly, bit by bit, by counting; every lane then knows which of its own numbers are kept.
+//
+// p_i . (p_j - m) orders the tokens j as p_i . p_j does, whatever m is, and with m in their midst the products of tokens
+// that share a large common part do not drown their differences in rounding. Here m is the mean of the block's own rows,
+// cut to 11 bits, so that differences of coarse numbers are exact and ties stay ties. FP16 tokens are multiplied with
+// p_j - m as the sum of two FP16 numbers, 22 bits together.
+//
+// Lanes read 4 neighbouring channels at once. Which channel is which k of a tensor-core product does not matter as long
+// as both operands agree: the lane t of four holds channels 4t to 4t + 3 where the fragment has 2t, 2t+1, 2t+8, 2t+9.
+#pragma once
+
+#include "rows.cuh"
+
+namespace edgeir {
+
+constexpr int KEY_GRAPH_ROWS = 16;
+constexpr int KEY_GRAPH_WARPS = 8;
+constexpr int KEY_GRAPH_MOST_TOKENS = 1024;
+
+// Bytes of shared memory of one block: the mean, two buffers of counts, and the block's part of the output.
+__host__ __device__ constexpr int key_graph_shared_bytes(int n, int c) {
+    return ((c + 3) / 4) * 16 + 2 * KEY_GRAPH_WARPS * KEY_GRAPH_ROWS * 4 + KEY_GRAPH_ROWS * ((n + 15) / 16) * 16;
+}
+
+// An integer that orders as the number does; both zeros are one.
+__device__ __forceinline__ uint32_t ordered(float value) {
+    const uint32_t bits = bits_of(value + 0.0f);
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+// tokens (windows, n, c), keep (windows, n, n) one byte each; grid (ceil(n / 16), windows), block 256.
+template <typename T, int TILES, int STEP>
+__global__ void __launch_bounds__(32 * KEY_GRAPH_WARPS)
+    key_graph_kernel(const T* __restrict__ tokens, uint8_t* __restrict__ keep, int n, int c, int k) {
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    const int group = lane / 4, quarter = lane % 4;
+    const int first_row = blockIdx.x * KEY_GRAPH_ROWS;
+    const int rows = min(KEY_GRAPH_ROWS, n - first_row);
+    const T* window = tokens + static_cast<int64_t>(blockIdx.y) * n * c;
+
+    float* mean = reinterpret_cast<float*>(shared_memory());
+    uint32_t* counts = reinterpret_cast<uint32_t*>(mean + (c + 3) / 4 * 4);
+    uint8_t* staged = reinterpret_cast<uint8_t*>(counts + 2 * KEY_GRAPH_WARPS * KEY_GRAPH_ROWS);
+    const int stride = (n + 15) / 16 * 16;
+
+    for (int channel = threadIdx.x; channel < (c + 3) / 4 * 4; channel += blockDim.x) {
+        float sum = 0.0f;
+        for (int row = 0; row < rows && channel < c; ++row) {
+            sum += to_float(window[static_cast<int64_t>(first_row + row) * c + channel]);
+        }
+        mean[channel] = float_of(bits_of(sum / rows) & 0xffffe000u);
+    }
+    block_barrier();
+
+    // Rows beyond the last repeat it: they are computed and not written.
+    const T* low_row = window + static_cast<int64_t>(min(first_row + group, n - 1)) * c;
+    const T* high_row = window + static_cast<int64_t>(min(first_row + group + 8, n - 1)) * c;
+    const int first_column = warp * TILES * 8;
+
+    float similarity[TILES][4];
+#pragma unroll
+    for (int tile = 0; tile < TILES; ++tile) {
+#pragma unroll
+        for (int index = 0; index < 4; ++index) similarity[tile][index] = 0.0f;
+    }
+    if constexpr (sizeof(T) == 2) {
+        for (int start = 0; start < c; start += 16) {
+            const int channel = start + 4 * quarter;
+            float low[4], high[4], centre[4];
+            load_four<STEP>(low, low_row, channel, c);
+            load_four<STEP>(high, high_row, channel, c);
+#pragma unroll
+            for (int index = 0; index < 4; ++index) centre[index] = channel + index < c ? mean[channel + index] : 0.0f;
+            const uint32_t a[4] = {
+                pack(from_float<T>(low[0]), from_float<T>(low[1])), pack(from_float<T>(high[0]), from_float<T>(high[1])),
+                pack(from_float<T>(low[2]), from_float<T>(low[3])), pack(from_float<T>(high[2]), from_float<T>(high[3]))};
+#pragma unroll
+            for (int tile = 0; tile < TILES; ++tile) {
+                const int column = first_column + tile * 8 + group;
+                if (first_column + tile * 8 >= n) continue;  // the same for all lanes
+                float other[4];
+                load_four<STEP>(other, window + static_cast<int64_t>(min(column, n - 1)) * c, channel, c);
+                T coarse[4], fine[4];
+#pragma unroll
+                for (int index = 0; index < 4; ++index) {
+                    const float half = 0.5f * (other[index] - centre[index]);  // no order changes, and nothing overflows
+                    coarse[index] = from_float<T>(half);
+                    fine[index] = from_float<T>(half - to_float(coarse[index]));
+                }
+                const uint32_t b_fine[2] = {pack(fine[0], fine[1]), pack(fine[2], fine[3])};
+                const uint32_t b_coarse[2] = {pack(coarse[0], coarse[1]), pack(coarse[2], coarse[3])};
+                multiply_add<T>(similarity[tile], a, b_fine);
+                multiply_add<T>(similarity[tile], a, b_coarse);
+            }
+        }
+    } else {
+        for (int channel = 0; channel < c; channel += 4) {
+            float low[4], high[4];
+            load_four<STEP>(low, low_row, channel, c);
+            load_four<STEP>(high, high_row, channel, c);
+#pragma unroll
+            for (int tile = 0; tile < TILES; ++tile) {
+                if (first_column + tile * 8 >= n) continue;
+#pragma unroll
+                for (int side = 0; side < 2; ++side) {
+                    const int column = first_column + tile * 8 + 2 * quarter + side;
+                    float other[4];
+                    load_four<STEP>(other, window + static_cast<int64_t>(min(column, n - 1)) * c, channel, c);
+#pragma unroll
+                    for (int index = 0; index < 4; ++index) {
+                        const float difference = other[index] - mean[channel + index];
+                        similarity[tile][side] += low[index] * difference;
+                        similarity[tile][2 + side] += high[index] * difference;
+                    }
+                }
+            }
+        }
+    }
+
+    // From here on numbers are their ordered integers; columns beyond n are 0, which no number is.
+    uint32_t key[TILES][4];
+#pragma unroll
+    for (int tile = 0; tile < TILES; ++tile) {
+#pragma unroll
+        for (int index = 0; index < 4; ++index) {
+            const int column = first_column + tile * 8 + 2 * quarter + index % 2;
+            key[tile][index] = column < n ? ordered(similarity[tile][index]) : 0u;
+        }
+    }
+
+    // The largest threshold that k of the row's numbers reach is the k-th largest of them.
+    uint32_t threshold[2] = {0u, 0u};
+    for (int bit = 31; bit >= 0; --bit) {
+        uint32_t* buffer = counts + (bit % 2) * KEY_GRAPH_WARPS * KEY_GRAPH_ROWS;
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            const uint32_t candidate = threshold[half] | (1u << bit);
+            uint32_t reached = 0;
+#pragma unroll
+            for (int tile = 0; tile < TILES; ++tile) {
+                reached += key[tile][2 * half] >= candidate;
+                reached += key[tile][2 * half + 1] >= candidate;
+            }
+            reached += shuffle_xor(reached, 1);
+            reached += shuffle_xor(reached, 2);
+            if (quarter == 0) buffer[warp * KEY_GRAPH_ROWS + group + 8 * half] = reached;
+        }
+        block_barrier();  // the other buffer is free again after it
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+            uint32_t reached = 0;
+#pragma unroll
+            for (int other = 0; other < KEY_GRAPH_WARPS; ++other) {
+                reached += buffer[other * KEY_GRAPH_ROWS + group + 8 * half];
+            }
+            if (reached >= static_cast<uint32_t>(k)) threshold[half] |= 1u << bit;
+        }
+    }
+
+#pragma unroll
+    for (int tile = 0; tile < TILES; ++tile) {
+#pragma unroll
+        for (int index = 0; index < 4; ++index) {
+            const int column = first_column + tile * 8 + 2 * quarter + index % 2;
+            if (column < n) staged[(group + 8 * (index / 2)) * stride + column] = key[tile][index] >= threshold[index / 2];
+        }
+    }
+    block_barrier();
+    uint8_t* written = keep + (static_cast<int64_t>(blockIdx.y) * n + first_row) * n;
+    if (n % 16 == 0) {
+        struct alignas(16) Sixteen {
+            uint32_t words[4];
+        };
+        for (int index = threadIdx.x; index < rows * (n / 16); index += blockDim.x) {
+            reinterpret_cast<Sixteen*>(written)[index] = reinterpret_cast<const Sixteen*>(staged)[index];
+        }
+    } else {
+        for (int index = threadIdx.x; index < rows * n; index += blockDim.x) {
+            written[index] = staged[index / n * stride + index % n];
+        }
+    }
+}
+
+}  // namespace edgeir

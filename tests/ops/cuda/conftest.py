@@ -1,0 +1,81 @@
+"""The kernels, compiled from their own source for an emulator of CUDA blocks on the CPU: no GPU, no CUDA toolkit."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+SOURCES = Path(__file__).parents[3] / "edgeir" / "ops" / "cuda"
+GUARD = 64
+TYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(ml_dtypes.bfloat16): 2}
+
+
+class Emulated:
+    """Launchers on the CPU.
+
+    Args:
+        library: the compiled kernels.
+    """
+
+    def __init__(self, library: ctypes.CDLL) -> None:
+        self._library = library
+
+    def call(
+        self, launcher: str, inputs: list[np.ndarray], output: np.ndarray, sizes: list[int], *, seed: int = 1
+    ) -> int:
+        """Run a launcher; ``output`` is filled, and bytes around all arrays are checked not to be touched."""
+        guarded = [Guarded(array) for array in (*inputs, output)]
+        self._library.edgeir_emulator_seed(seed)
+        kind = TYPES[inputs[0].dtype]
+        status = getattr(self._library, launcher)(*(one.address for one in guarded), *sizes, kind, None)
+        for one, array in zip(guarded, (*inputs, output), strict=True):
+            one.check()
+            if array is output:
+                array[...] = one.inside()
+            else:
+                assert np.array_equal(one.inside().view(np.uint8), array.view(np.uint8)), "an input was written to"
+        return int(status)
+
+
+class Guarded:
+    """A copy of an array between bytes that nobody may write to; it starts at a multiple of 16, as a tensor does."""
+
+    def __init__(self, array: np.ndarray) -> None:
+        self._like = array
+        self._bytes = np.full(array.nbytes + 2 * GUARD + 16, 0xA5, np.uint8)
+        self._start = GUARD + -(self._bytes.ctypes.data + GUARD) % 16
+        self._bytes[self._start : self._start + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).ravel()
+
+    @property
+    def address(self) -> ctypes.c_void_p:
+        return ctypes.c_void_p(self._bytes.ctypes.data + self._start)
+
+    def inside(self) -> np.ndarray:
+        taken = self._bytes[self._start : self._start + self._like.nbytes]
+        return taken.view(self._like.dtype).reshape(self._like.shape)
+
+    def check(self) -> None:
+        behind = self._start + self._like.nbytes
+        around = np.concatenate([self._bytes[: self._start], self._bytes[behind:]])
+        assert (around == 0xA5).all(), "bytes beside an array were written to"
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulated]:
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not on this machine: the kernels are not run in the emulator")
+    library = tmp_path_factory.mktemp("emulated") / "kernels.so"
+    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    folders = [f"-I{Path(__file__).parent}", f"-I{SOURCES}"]
+    command = [compiler, *flags, "-DEDGEIR_EMULATED", *folders, "-x", "c++", *map(str, sorted(SOURCES.glob("*.cu")))]
+    built = subprocess.run([*command, "-o", str(library)], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    yield Emulated(ctypes.CDLL(str(library)))
