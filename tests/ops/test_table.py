@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import re
+import sys
+from pathlib import Path
 
 import onnx
 import pytest
@@ -78,3 +81,14 @@ def test_lookups() -> None:
     assert table.plugin_attributes() == {"plugin_namespace": "edgeir", "plugin_version": "1"}
     with pytest.raises((KeyError, StopIteration)):
         function_proto("EdgeirNothing")
+
+
+def test_the_folders_readme_is_the_table() -> None:
+    root = Path(__file__).parents[2]
+    spec = importlib.util.spec_from_file_location("ops_readme", root / "tools" / "ops_readme.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    assert module.README.read_text(encoding="utf-8") == module.readme(), "run: python tools/ops_readme.py"
