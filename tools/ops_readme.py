@@ -33,7 +33,7 @@ Bodies: ONNX Runtime on a CPU, and TensorRT-RTX builds engines of them. Kernels:
 13 for sm_80, 87, 89, 90, 110 and 120 without warnings and without spills (`tests/ops/cuda/test_compilation.py`), and
 their own source runs in an emulator of CUDA blocks (`tests/ops/cuda/emulator.hpp`), where it gives what the twins give,
 whatever the order of threads. That says nothing about speed, caches, or what a GPU does with memory that others write
-at the same time. The GST kernel, the TensorRT adaptors and `edgeir plugins` are not written yet.
+at the same time. The TensorRT adaptors and `edgeir plugins` are not written yet, and no graph uses the kernels.
 
 ## How to add an op
 

@@ -37,6 +37,7 @@ __device__ __forceinline__ float shuffle_xor(float value, int mask) { return __s
 __device__ __forceinline__ bool any_lane(bool value) { return __any_sync(0xffffffffu, value) != 0; }
 __device__ __forceinline__ void block_barrier() { __syncthreads(); }
 __device__ __forceinline__ float exp2_fast(float value) { return exp2f(value); }
+__device__ __forceinline__ float exp_of(float value) { return expf(value); }
 
 // d += a b: a 16x16 (rows), b 16x8 (columns), d 16x8 in FP32; PTX ISA, "Matrix Fragments for mma.m16n8k16".
 template <typename T>

@@ -4,6 +4,8 @@
  * error of the launch. Shapes and meaning: edgeir/ops/table.py. */
 #pragma once
 
+#include <stdint.h>
+
 #ifdef EDGEIR_EMULATED
 #include "emulator.hpp"
 typedef void* Stream;
@@ -28,4 +30,16 @@ int edgeir_key_graph(
 int edgeir_key_graph_attention(
     const void* query, const void* key, const void* value, const void* keep, const void* bias, const void* scale,
     void* output, int windows, int heads, int n, int d, int cosine, enum EdgeirType type, Stream stream);
+
+/* Bytes of `workspace` of edgeir_gst_attention, or EDGEIR_UNSUPPORTED. */
+int64_t edgeir_gst_attention_workspace(
+    int batch, int channels, int height, int width, int heads, int stride, enum EdgeirType type);
+
+/* query, key, value, output (batch, channels, height, width), tokens (batch, channels, height / stride,
+ * width / stride), temperature (heads), alpha (1): float32, float16 or bfloat16; up to 64 channels per head. The
+ * workspace starts at a multiple of 256 bytes and may hold anything. */
+int edgeir_gst_attention(
+    const void* query, const void* key, const void* value, const void* tokens, const void* temperature,
+    const void* alpha, void* output, void* workspace, int batch, int channels, int height, int width, int heads,
+    int stride, enum EdgeirType type, Stream stream);
 }

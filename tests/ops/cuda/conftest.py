@@ -27,14 +27,34 @@ class Emulated:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
 
+    def count(self, launcher: str, sizes: list[int], dtype: np.dtype) -> int:
+        """What a launcher says of sizes alone."""
+        asked = getattr(self._library, launcher)
+        asked.restype = ctypes.c_int64
+        return int(asked(*sizes, TYPES[dtype]))
+
     def call(
-        self, launcher: str, inputs: list[np.ndarray], output: np.ndarray, sizes: list[int], *, seed: int = 1
+        self,
+        launcher: str,
+        inputs: list[np.ndarray],
+        output: np.ndarray,
+        sizes: list[int],
+        *,
+        workspace: int | None = None,
+        seed: int = 1,
     ) -> int:
-        """Run a launcher; ``output`` is filled, and bytes around all arrays are checked not to be touched."""
+        """Run a launcher; ``output`` is filled, and bytes around all arrays are checked not to be touched.
+
+        A workspace has this many bytes and starts as garbage.
+        """
         guarded = [Guarded(array) for array in (*inputs, output)]
+        space = [] if workspace is None else [Guarded(np.random.default_rng(seed).bytes(workspace))]
         self._library.edgeir_emulator_seed(seed)
         kind = TYPES[inputs[0].dtype]
-        status = getattr(self._library, launcher)(*(one.address for one in guarded), *sizes, kind, None)
+        addresses = [one.address for one in (*guarded, *space)]
+        status = getattr(self._library, launcher)(*addresses, *sizes, kind, None)
+        for one in space:
+            one.check()
         for one, array in zip(guarded, (*inputs, output), strict=True):
             one.check()
             if array is output:
@@ -45,12 +65,13 @@ class Emulated:
 
 
 class Guarded:
-    """A copy of an array between bytes that nobody may write to; it starts at a multiple of 16, as a tensor does."""
+    """A copy of an array between bytes that nobody may write to; it starts at a multiple of 256, as a tensor does."""
 
-    def __init__(self, array: np.ndarray) -> None:
+    def __init__(self, content: np.ndarray | bytes) -> None:
+        array = np.frombuffer(content, np.uint8) if isinstance(content, bytes) else content
         self._like = array
-        self._bytes = np.full(array.nbytes + 2 * GUARD + 16, 0xA5, np.uint8)
-        self._start = GUARD + -(self._bytes.ctypes.data + GUARD) % 16
+        self._bytes = np.full(array.nbytes + 2 * GUARD + 256, 0xA5, np.uint8)
+        self._start = GUARD + -(self._bytes.ctypes.data + GUARD) % 256
         self._bytes[self._start : self._start + array.nbytes] = np.ascontiguousarray(array).view(np.uint8).ravel()
 
     @property

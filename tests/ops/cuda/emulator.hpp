@@ -1,7 +1,8 @@
 // A CUDA block on a CPU: enough of the machine to run edgeir's kernels from their own source, without a GPU.
 //
-// Every thread of a block is a fiber. Fibers run one at a time, in an order drawn anew whenever all of them wait, until
-// a barrier or an exchange between the lanes of a warp, which ends when all 32 have come. Shared memory starts as
+// Every thread of a block is a fiber. Fibers run one at a time, in an order drawn anew in every round, until a barrier or
+// an exchange between the lanes of a warp, which ends when all 32 have come; whole warps fall asleep for up to 64 rounds,
+// so that others get ahead of them as far as barriers let them. Shared memory starts as
 // garbage and ends at a page that nobody may touch. What depends on the order of threads where it must not therefore
 // shows as a result that changes with the seed; what a GPU does otherwise (caches, time, asynchronous copies) does not
 // show at all.
@@ -118,16 +119,28 @@ class Block {
             makecontext(&fiber.context, reinterpret_cast<void (*)()>(&Block::enter), 0);
             order.push_back(&fiber);
         }
+        std::vector<bool> asleep(warps.size(), false);  // some warps get far ahead of others
+        unsigned rounds = 0;
         for (size_t left = fibers.size(); left > 0;) {
             std::shuffle(order.begin(), order.end(), random);
+            if (rounds-- == 0) {
+                for (size_t index = 0; index < warps.size(); ++index) asleep[index] = random() % 2;
+                rounds = random() % 64;
+            }
             bool moved = false;
             for (Fiber* fiber : order) {
+                if (asleep[fiber->number / LANES]) continue;
                 if (fiber->done || (fiber->waits_for && fiber->waits_for->generation == fiber->generation)) continue;
                 fiber->waits_for = nullptr;
                 moved = true;
                 running = fiber;
                 swapcontext(&scheduler, &fiber->context);
                 left -= fiber->done;
+            }
+            const bool all_awake = std::find(asleep.begin(), asleep.end(), true) == asleep.end();
+            if (!moved && !all_awake) {
+                std::fill(asleep.begin(), asleep.end(), false);
+                continue;
             }
             if (!moved) fail("some threads wait for others that have ended or wait elsewhere");
         }
@@ -279,6 +292,7 @@ inline bool any_lane(bool value) {
 
 inline void block_barrier() { emulator::block().meet(emulator::block().whole); }
 inline float exp2_fast(float value) { return std::exp2(value); }
+inline float exp_of(float value) { return std::exp(value); }
 inline unsigned char* shared_memory() { return emulator::block().shared; }
 
 // The fragments of m16n8k16, PTX ISA: lane 4 g + t holds rows g and g + 8 of a and d, column g of b.
