@@ -11,6 +11,7 @@ Everything measured is kept in a `PlanningState`: a planner that was stopped goe
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from edgeir.calibrate.sensitivity import Effect, MeasuredSet, Sensitivity
 from edgeir.errors import GraphError
 from edgeir.storage import atomic_write_bytes
 
-STATE_VERSION = 1
+STATE_VERSION = 2
 MOST_EVALUATIONS = 20
 MOST_TO_SHRINK = 6
 
@@ -35,25 +36,27 @@ class Loss:
         mean_db: loss of PSNR over all samples.
         worst_db: mean loss under the worst degradation.
         shift_8bit: largest shift of a picture's mean brightness, of 255.
+        lost_neighbours: largest share of the neighbours of a key graph that are not chosen any more, 0 to 1; 0 where
+            the network chooses none, and 1 in a budget that does not care.
     """
 
     mean_db: float
     worst_db: float
     shift_8bit: float
+    lost_neighbours: float = 0.0
 
     def within(self, budget: Loss) -> bool:
         """Whether nothing is more than ``budget`` has."""
-        return (
-            self.mean_db <= budget.mean_db and self.worst_db <= budget.worst_db and self.shift_8bit <= budget.shift_8bit
-        )
+        return all(found <= allowed for found, allowed in zip(astuple(self), astuple(budget), strict=True))
 
     def excess(self, budget: Loss) -> float:
         """The largest ratio to ``budget``: above 1 it is not within it."""
-        return max(self.mean_db / budget.mean_db, self.worst_db / budget.worst_db, self.shift_8bit / budget.shift_8bit)
+        parts = zip(astuple(self), astuple(budget), strict=True)
+        return max((found / allowed if allowed > 0 else math.inf for found, allowed in parts if found > 0), default=0.0)
 
     def times(self, factor: float) -> Loss:
         """So many times as much of everything."""
-        return Loss(factor * self.mean_db, factor * self.worst_db, factor * self.shift_8bit)
+        return Loss(*(factor * part for part in astuple(self)))
 
     def tightened(self, budget: Loss, measured: Loss) -> Loss:
         """Less of what ``measured`` has more of than ``budget`` allows, in proportion, and a tenth less again."""
@@ -61,10 +64,11 @@ class Loss:
         return Loss(*(own if found <= allowed else 0.9 * own * allowed / found for own, allowed, found in parts))
 
     def __str__(self) -> str:
-        return (
+        text = (
             f"{self.mean_db:.4f} dB, {self.worst_db:.4f} dB under the worst degradation, "
             f"brightness {self.shift_8bit:.3f} of 255"
         )
+        return f"{text}, {100 * self.lost_neighbours:.1f} % of neighbours" if self.lost_neighbours > 0 else text
 
 
 Evaluate = Callable[[tuple[str, ...]], Loss]
@@ -300,7 +304,7 @@ class _Search:
 
 
 def loss_of(measured: MeasuredSet, conditions: Sequence[str]) -> Loss:
-    """Mean over all samples, the largest mean under one condition, the largest shift.
+    """Mean over all samples, the largest mean under one condition, the largest shift, most neighbours lost.
 
     A sample that came out better by luck counts as one that lost nothing: on a handful of pictures it would pay for
     losses elsewhere, and on other pictures it would not be there.
@@ -308,4 +312,5 @@ def loss_of(measured: MeasuredSet, conditions: Sequence[str]) -> Loss:
     lost = np.maximum(measured.drift_db, 0.0)
     names = np.asarray(conditions)
     worst = max(float(lost[names == name].mean()) for name in dict.fromkeys(conditions))
-    return Loss(float(lost.mean()), worst, float(np.abs(measured.shifts).max()))
+    neighbours = float(measured.lost_neighbours.max(initial=0.0))
+    return Loss(float(lost.mean()), worst, float(np.abs(measured.shifts).max()), neighbours)

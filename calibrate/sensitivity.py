@@ -11,7 +11,7 @@ where both are independent.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,10 +125,18 @@ def measure_sensitivity(
 
 @dataclass(frozen=True)
 class MeasuredSet:
-    """What layers together do: loss of PSNR against the truth in dB, and brightness shift of 255, per sample."""
+    """What layers together do, per sample.
+
+    Attributes:
+        drift_db: loss of PSNR against the truth.
+        shifts: of mean brightness, in steps of an 8-bit picture.
+        lost_neighbours: share of the neighbours that FP32 and eight bits do not both choose, 0 to 1, of the worst key
+            graph; nothing where the network chooses none.
+    """
 
     drift_db: NDArray[np.float64]
     shifts: NDArray[np.float64]
+    lost_neighbours: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
 
 
 class Yardstick:
@@ -143,15 +151,26 @@ class Yardstick:
         self._graph = graph
         self._samples = samples
         self._batches = [sample.batch() for sample in samples]
-        self._plain = graph.run_each(self._batches)
+        self._plain, self._choices = zip(*graph.run_and_choose(self._batches), strict=True)
         self._own = own_errors(self._plain, samples)
 
     def measure(self, layers: Collection[str]) -> MeasuredSet:
         """With ``layers`` in eight bits together."""
-        outputs = self._graph.run_each(self._batches, layers)
+        outputs, choices = zip(*self._graph.run_and_choose(self._batches, layers), strict=True)
         drift: NDArray[np.float64] = 10 * np.log10(own_errors(outputs, self._samples) / self._own)
         shifts = [_shift_8bit(low, output) for low, output in zip(outputs, self._plain, strict=True)]
-        return MeasuredSet(drift, np.asarray(shifts))
+        lost = [
+            max(1 - jaccard(one, other) for one, other in zip(low, plain, strict=True))
+            for low, plain in zip(choices, self._choices, strict=True)
+            if low
+        ]
+        return MeasuredSet(drift, np.asarray(shifts), np.asarray(lost, np.float64))
+
+
+def jaccard(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
+    """What two key graphs share of what either has; 1 where both are empty."""
+    either = np.count_nonzero(one | other)
+    return np.count_nonzero(one & other) / either if either else 1.0
 
 
 def own_errors(outputs: Sequence[Picture], samples: Sequence[Sample]) -> NDArray[np.float64]:

@@ -21,6 +21,7 @@ from edgeir.calibrate.layers import GraphLayer, graph_layers
 from edgeir.calibrate.pieces import Piece, Values, cut
 from edgeir.calibrate.qdq import LowPrecision, eight_bit_weight
 from edgeir.errors import GraphError, nearest
+from edgeir.ops import table
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 
@@ -30,6 +31,7 @@ MOST_KEPT = 2**30
 """Bytes of values between pieces that are kept for pictures to come again."""
 
 Pictures = NDArray[np.float32]
+Choices = tuple[NDArray[np.bool_], ...]
 
 
 class SwitchedGraph:
@@ -68,7 +70,11 @@ class SwitchedGraph:
                     f"the graph has no layer with a weight called '{name}'", where="switching", fix=nearest(name, nodes)
                 )
         wanted = {nodes[name]: (name, amax[name]) for name in self.layers}
-        pieces = cut(ir.to_proto(model).SerializeToString(), pieces=PIECES)
+        copy = ir.from_proto(ir.to_proto(model))
+        chosen = [node.outputs[0] for node in copy.graph if node.op_type == table.KEY_GRAPH.name]
+        copy.graph.outputs.extend(chosen)
+        self._chosen = tuple(value.name or "" for value in chosen)
+        pieces = cut(ir.to_proto(copy).SerializeToString(), pieces=PIECES)
         threads = None if at_once == 1 else 1
         opened = partial(OrtSession, threads=threads, arena=at_once > 1, integer_kernels=False)
         self._parts = [_Part(piece, wanted, kind, opened) for piece in pieces]
@@ -87,6 +93,10 @@ class SwitchedGraph:
 
     def run_each(self, batches: Sequence[Pictures], on: Collection[str] = ()) -> list[Pictures]:
         """`run` for each of several batches, some at the same time."""
+        return [output for output, _ in self.run_and_choose(batches, on)]
+
+    def run_and_choose(self, batches: Sequence[Pictures], on: Collection[str] = ()) -> list[tuple[Pictures, Choices]]:
+        """`run_each`, and for each batch the key graphs that were chosen: ``(windows, n, n) bool`` each, or none."""
         for name in on:
             if name not in self._place:
                 raise GraphError(f"'{name}' cannot be switched", where="switching", fix=nearest(name, self.layers))
@@ -100,11 +110,12 @@ class SwitchedGraph:
         with ThreadPoolExecutor(self._at_once) as pool:
             return list(pool.map(run, batches))
 
-    def _run(self, pictures: Pictures, *, first: int, wanted: frozenset[str]) -> Pictures:
+    def _run(self, pictures: Pictures, *, first: int, wanted: frozenset[str]) -> tuple[Pictures, Choices]:
         values = self._in_front_of(first, np.ascontiguousarray(pictures, np.float32))
         for part in self._parts[first:]:
             values = part.run(values, wanted)
-        return values[OUTPUT_NAME].astype(np.float32)
+        choices = tuple(values[name].astype(np.bool_) for name in self._chosen)
+        return values[OUTPUT_NAME].astype(np.float32), choices
 
     def _in_front_of(self, place: int, pictures: Pictures) -> Values:
         """What the pieces from ``place`` on read, all layers in FP32."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -298,7 +298,7 @@ def _choosing_text(request: ExportRequest, budget: Loss | None) -> str:
         return f"taking the layers in {request.precision} from {request.plan}"
     if budget is None:
         return f"putting every layer into {request.precision} that may be"
-    return f"planning for at most {budget}"
+    return f"planning for at most {replace(budget, lost_neighbours=0.0)}"
 
 
 def _fitting_plan(path: Path, precision: Precision) -> PrecisionPlan:

@@ -44,4 +44,5 @@ def drift_budget(mean_db: float | None, worst_db: float | None) -> Loss | None:
     gates = GATES[Precision.INT8]
     assert gates.worst_degradation_db is not None and gates.brightness_shift_8bit is not None
     shift_8bit = gates.brightness_shift_8bit / 2
-    return Loss(mean_db, gates.worst_degradation_db if worst_db is None else worst_db, shift_8bit)
+    worst = gates.worst_degradation_db if worst_db is None else worst_db
+    return Loss(mean_db, worst, shift_8bit, 1 - gates.key_graph_overlap)

@@ -112,7 +112,7 @@ def usual_budget() -> Loss:
     gates = GATES[Precision.INT8]
     assert gates.mean_drift_warn_db and gates.worst_degradation_db and gates.brightness_shift_8bit
     limits = Loss(gates.mean_drift_warn_db, gates.worst_degradation_db, gates.brightness_shift_8bit)
-    return limits.times(SHARE_OF_GATES)
+    return replace(limits.times(SHARE_OF_GATES), lost_neighbours=1 - GATES[Precision.INT8].key_graph_overlap)
 
 
 def require_truth(spec: ModelSpec, *, plans: bool) -> None:

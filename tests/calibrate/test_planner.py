@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from edgeir.calibrate.planner import (
     MOST_TO_SHRINK,
+    STATE_VERSION,
     Evaluation,
     Loss,
     PlannedLayers,
@@ -36,7 +37,9 @@ class World:
         macs: dict[str, int],
         factor: float = 1.0,
         shifts: dict[str, float] | None = None,
+        lost: dict[str, float] | None = None,
     ) -> None:
+        self.lost = lost or {}
         self.macs = macs
         self.factor = factor
         self.measured: list[tuple[str, ...]] = []
@@ -50,13 +53,14 @@ class World:
     def evaluate(self, layers: tuple[str, ...]) -> Loss:
         self.measured.append(layers)
         shifts = np.array([self.sensitivity.shift_8bit(layers)])
-        return loss_of(MeasuredSet(self.factor * self.sensitivity.costs_db(layers), shifts), CONDITIONS)
+        neighbours = np.array([sum(self.lost.get(name, 0.0) for name in layers)])
+        return loss_of(MeasuredSet(self.factor * self.sensitivity.costs_db(layers), shifts, neighbours), CONDITIONS)
 
     def plan(
         self, budget: float, worst: float = 10.0, state: PlanningState | None = None, most: int = 24
     ) -> PlannedLayers:
         state = state or PlanningState(None, "")
-        return plan_within(Loss(budget, worst, 0.25), self.sensitivity, self.macs, self.evaluate, state, most=most)
+        return plan_within(Loss(budget, worst, 0.25, 0.1), self.sensitivity, self.macs, self.evaluate, state, most=most)
 
 
 SMALL = st.dictionaries(
@@ -120,11 +124,23 @@ def test_brightness_counts() -> None:
     assert balanced.chosen == ("a", "b", "c", "d")  # together they stay within it
 
 
+def test_neighbours_count() -> None:
+    """No layer alone is known to cost neighbours; sets that cost too many do not fit, and the dearest layers leave."""
+    costs = {"a": 0.001, "b": 0.002, "c": 0.003, "d": 0.004}
+    world = World(costs, dict.fromkeys("abcd", 5), lost=dict.fromkeys("abcd", 0.04))
+    planned = world.plan(0.1)
+    assert planned.chosen == ("a", "b")
+    assert planned.final.loss.lost_neighbours == pytest.approx(0.08)
+    assert str(planned.final.loss).endswith(", 8.0 % of neighbours")
+
+
 def test_losses() -> None:
     loss, budget = Loss(0.04, 0.3, 0.1), Loss(0.05, 0.5, 0.25)
     assert loss.within(budget)
     assert not Loss(0.04, 0.6, 0.1).within(budget)
     assert loss.excess(budget) == pytest.approx(0.8)
+    assert Loss(0.0, 0.0, 0.0).excess(budget) == 0
+    assert Loss(0.0, 0.0, 0.0, 0.1).excess(budget) == np.inf
     assert Loss(0.04, 0.6, 0.1).excess(budget) == pytest.approx(1.2)
     assert budget.times(0.5) == Loss(0.025, 0.25, 0.125)
     allowed = budget.tightened(budget, Loss(0.06, 0.5, 0.1))
@@ -203,7 +219,7 @@ def test_a_state_of_something_else_is_not_used(tmp_path: Path) -> None:
     assert again.losses == {("a",): Loss(0.1, 0.2, 0.3)}
     other = PlanningState(path, "two")
     assert (other.effects, other.losses) == ({}, {})
-    for text in ("{", "[]", json.dumps({"state_version": 1, "key": "one"})):
+    for text in ("{", "[]", json.dumps({"state_version": STATE_VERSION, "key": "one"})):
         path.write_text(text)
         with pytest.raises(GraphError, match=r"state of the planner cannot be read.*Remove the file"):
             PlanningState(path, "one")

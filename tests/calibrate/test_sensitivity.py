@@ -14,6 +14,7 @@ from edgeir.calibrate.sensitivity import (
     Effect,
     Sensitivity,
     Yardstick,
+    jaccard,
     mean_square,
     measure_sensitivity,
 )
@@ -137,3 +138,22 @@ def test_what_is_not_finite_is_the_largest_error() -> None:
     one[0, 0, 0, 0] = np.inf
     assert mean_square(one, other) == pytest.approx(1 / 12)
     assert mean_square(other + 3, other + 1) == 0  # both white
+
+
+def test_lost_neighbours(micro: Any) -> None:
+    """None without eight bits, some with all layers in them, and nothing where none are chosen."""
+    network = micro("kgt")
+    graph = SwitchedGraph(network.graph(), dict.fromkeys(calibrated(network), 2.0), INT8)
+    yardstick = Yardstick(graph, samples(network, 2))
+    assert yardstick.measure([]).lost_neighbours.tolist() == [0.0, 0.0]
+    assert (yardstick.measure(graph.layers).lost_neighbours > 0).all()
+    other = micro("cea")
+    without = Yardstick(SwitchedGraph(other.graph(), calibrated(other), INT8), samples(other, 1))
+    assert len(without.measure([]).lost_neighbours) == 0
+
+
+def test_jaccard() -> None:
+    one, other = np.array([True, True, False, False]), np.array([True, False, True, False])
+    assert jaccard(one, other) == pytest.approx(1 / 3)
+    assert jaccard(one, one) == 1
+    assert jaccard(~(one | ~one), np.zeros(4, bool)) == 1

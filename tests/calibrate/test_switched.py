@@ -11,8 +11,10 @@ import pytest
 from edgeir.calibrate.eight_bits import placement_of
 from edgeir.calibrate.layers import graph_layers
 from edgeir.calibrate.qdq import FP8, INT8, LowPrecision, input_tensors, insert_qdq
+from edgeir.calibrate.sensitivity import jaccard
 from edgeir.calibrate.switched import SwitchedGraph
 from edgeir.errors import GraphError
+from edgeir.export.graph import expose_key_graphs
 from edgeir.imaging.metrics import fidelity_db
 from edgeir.runtime.ort_session import OrtSession
 
@@ -90,3 +92,23 @@ def test_pictures_at_once_and_layers_in_any_order(micro: Any) -> None:
             least = fidelity_db(wanted, untouched) + 6 if on else 110
             assert fidelity_db(output, wanted) >= least, on
             assert fidelity_db(alone.run(picture, on), wanted) >= least, on
+
+
+def test_key_graphs_that_were_chosen(micro: Any) -> None:
+    """Those of the graph itself, one for each stage that has one; eight bits choose others."""
+    network = micro("kgt")
+    model, picture = network.graph(), network.picture()
+    graph = switched(model, amax=2.0)
+    exposed, names = expose_key_graphs(network.path)
+    wanted = OrtSession(exposed, threads=1).run_all(picture)
+    ((output, choices),) = graph.run_and_choose([picture])
+    assert len(choices) == len(names) > 1
+    for name, choice in zip(names, choices, strict=True):
+        assert choice.dtype == np.bool_
+        assert jaccard(choice, wanted[name].astype(bool)) > 0.99  # a tie may fall otherwise in pieces
+    assert np.array_equal(output, graph.run(picture))
+    ((_, others),) = graph.run_and_choose([picture], graph.layers)
+    assert all(0 < jaccard(one, other) <= 1 for one, other in zip(choices, others, strict=True))
+    assert min(jaccard(one, other) for one, other in zip(choices, others, strict=True)) < 1
+    other = micro("exda")
+    assert switched(other.graph()).run_and_choose([other.picture()])[0][1] == ()
