@@ -11,7 +11,6 @@ of channels still less. Minutes for each network; no time is measured.
 from __future__ import annotations
 
 import argparse
-from dataclasses import replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -52,7 +51,7 @@ def main() -> None:
     placement = placement_of(model.graph)
     rewrite(model)
     graph = GraphInput(1, size, size, size, loaded.spec.size, loaded.spec.scale)
-    pictures = choose_pictures(replace(CalibrationRequest(arguments.photographs), samples=arguments.samples), graph)
+    pictures = choose_pictures(CalibrationRequest(arguments.photographs, samples=arguments.samples), graph)
     names = [picture.name for picture in measuring_pictures(arguments.pictures)]
     setting = {"size": arguments.size, "samples": arguments.samples, "pictures": names}
     table = GrowingTable(arguments.out, ("model", "method", "migrated"), setting)

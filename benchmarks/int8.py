@@ -243,8 +243,6 @@ def main() -> None:
         by_op = {name: ms_by_op(data, arguments.threads, batch, Path(folder)) for name, data in graphs.items()}
     reference = remembered(OrtSession(graphs["fp32"], arena=False).run)
     weights = bundle.manifest.model.weights
-    for name, reason in failed.items():
-        table.put({"model": bundle.manifest.name, "graph": name, "failed": reason})
     print("| graph | mean drift dB | worst degradation | worst picture | low-precision MACs | time / FP32 |")
     print("|---|---:|---:|---:|---:|---:|")
     for name, data in graphs.items():
@@ -268,6 +266,7 @@ def main() -> None:
             flush=True,
         )
     for name, reason in failed.items():
+        table.put({"model": bundle.manifest.name, "graph": name, "failed": reason})
         print(f"| {name} | {reason} | | | | |")
 
 

@@ -130,7 +130,7 @@ def exponents_for(loudest: NDArray[np.floating], weight: NDArray[np.floating]) -
     columns = rows.max(axis=0)
     columns = np.where(columns > 0, columns, 1.0)
     wanted = -ACTIVATIONS_SHARE * np.log2(heard) + (1 - ACTIVATIONS_SHARE) * np.log2(columns)
-    wanted = np.minimum(wanted - (wanted + np.log2(heard)).max(), FARTHEST)
+    wanted -= (wanted + np.log2(heard)).max()
     found: NDArray[np.int64] = np.clip(np.floor(wanted), -FARTHEST, FARTHEST).astype(np.int64)
     return found
 

@@ -144,7 +144,7 @@ def _runs(
         if name not in values:
             raise GraphError(f"the graph has no tensor '{name}'", where="calibration", fix=nearest(name, values))
     for group in _groups({name: values[name] for name in tensors}, most_memory):
-        session = OrtSession(_exposed(model, group), arena=False)
+        session = OrtSession(exposed(model, group), arena=False)
         index = -1
         for index, batch in enumerate(pictures()):
             outputs = session.run_all(batch)
@@ -184,7 +184,7 @@ def _bytes(value: ir.Value) -> int | None:
     return 4 * math.prod(value.shape.numpy())
 
 
-def _exposed(model: ir.Model, names: Sequence[str]) -> bytes:
+def exposed(model: ir.Model, names: Sequence[str]) -> bytes:
     """The graph with these values as further outputs; an input of the graph is known without."""
     copy = ir.from_proto(ir.to_proto(model))
     outputs = {value.name for value in copy.graph.outputs}

@@ -20,7 +20,9 @@ from typing import Any
 import numpy as np
 
 from edgeir.calibrate.sensitivity import Effect, MeasuredSet, Sensitivity
+from edgeir.compare.gates import GATES
 from edgeir.errors import GraphError
+from edgeir.precision import Precision
 from edgeir.storage import atomic_write_bytes
 
 STATE_VERSION = 2
@@ -69,6 +71,18 @@ class Loss:
             f"brightness {self.shift_8bit:.3f} of 255"
         )
         return f"{text}, {100 * self.lost_neighbours:.1f} % of neighbours" if self.lost_neighbours > 0 else text
+
+
+def gate_limits() -> Loss:
+    """What the gates of eight bits let pass; of the mean, without a warning."""
+    gates = GATES[Precision.INT8]
+    assert gates.mean_drift_warn_db and gates.worst_degradation_db and gates.brightness_shift_8bit
+    return Loss(
+        gates.mean_drift_warn_db,
+        gates.worst_degradation_db,
+        gates.brightness_shift_8bit,
+        1 - gates.key_graph_overlap,
+    )
 
 
 Evaluate = Callable[[tuple[str, ...]], Loss]

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from edgeir.calibrate.layers import GraphLayer, graph_layers
+from edgeir.calibrate.observe import exposed
 from edgeir.calibrate.pieces import Piece, Values, cut
 from edgeir.calibrate.qdq import LowPrecision, eight_bit_weight
 from edgeir.errors import GraphError, nearest
@@ -70,11 +71,9 @@ class SwitchedGraph:
                     f"the graph has no layer with a weight called '{name}'", where="switching", fix=nearest(name, nodes)
                 )
         wanted = {nodes[name]: (name, amax[name]) for name in self.layers}
-        copy = ir.from_proto(ir.to_proto(model))
-        chosen = [node.outputs[0] for node in copy.graph if node.op_type == table.KEY_GRAPH.name]
-        copy.graph.outputs.extend(chosen)
-        self._chosen = tuple(value.name or "" for value in chosen)
-        pieces = cut(ir.to_proto(copy).SerializeToString(), pieces=PIECES)
+        chosen = (node.outputs[0].name for node in model.graph if node.op_type == table.KEY_GRAPH.name)
+        self._chosen = tuple(name for name in chosen if name)
+        pieces = cut(exposed(model, self._chosen), pieces=PIECES)
         threads = None if at_once == 1 else 1
         opened = partial(OrtSession, threads=threads, arena=at_once > 1, integer_kernels=False)
         self._parts = [_Part(piece, wanted, kind, opened) for piece in pieces]
@@ -82,6 +81,11 @@ class SwitchedGraph:
         self._place = {name: index for index, part in enumerate(self._parts) for name in part.layers}
         self._kept: dict[bytes, tuple[int, Values]] = {}
         self._lock = Lock()
+
+    @property
+    def chooses(self) -> bool:
+        """Whether the graph chooses neighbours."""
+        return bool(self._chosen)
 
     def run(self, pictures: Pictures, on: Collection[str] = ()) -> Pictures:
         """``(N, 3, H, W) -> (N, 3, s*H, s*W)`` with the layers ``on`` in eight bits and all others in FP32.

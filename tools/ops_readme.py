@@ -42,8 +42,8 @@ at the same time. The TensorRT adaptors and `edgeir plugins` are not written yet
 3. Write the body in `functions.py`, of operators that TensorRT has; sizes come from inputs.
    `tests/ops/test_bodies.py` holds it against the twin in float32 and float16.
 4. Name the torch side in `edgeir/models/fused.py`: a network calls it, and tracing writes the node.
-5. Write the kernel as a `.cuh` that includes `device.cuh` and nothing else, its launcher beside it, and a test in
-   `tests/ops/cuda` that holds it against the twin: every size class, odd sizes, any order of threads.
+5. Write the kernel as a `.cuh` that includes `device.cuh` or `rows.cuh` and nothing else, its launcher beside it, and a
+   test in `tests/ops/cuda` that holds it against the twin: every size class, odd sizes, any order of threads.
 6. Run `python tools/ops_readme.py`.
 """
 

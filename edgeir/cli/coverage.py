@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import replace
 
 from edgeir.calibrate.range_fit import MISFIT_DB
 from edgeir.cli.calibrating import Calibration, luminance_bands
@@ -123,13 +122,7 @@ def _sets(planning: Planning) -> Table:
         title="Sets of layers that were measured",
         columns=("layers in eight bits", "mean drift dB", "worst degradation dB", "brightness", "fits"),
         rows=tuple(rows),
-        note=f"Budget: {_told(planning)}. Measured on {where} of the calibration; the "
+        note=f"Budget: {planning.budget}. Measured on {where} of the calibration; the "
         f"plan at full size on the same ones: {full.loss}. The drift per degradation above is of pictures that chose "
         "nothing.",
     )
-
-
-def _told(planning: Planning) -> str:
-    """The budget; neighbours are for networks that choose some."""
-    chooses = planning.full.loss.lost_neighbours > 0
-    return str(planning.budget if chooses else replace(planning.budget, lost_neighbours=0.0))

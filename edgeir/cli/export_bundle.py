@@ -148,7 +148,8 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             seen=lambda form: forms.append(ir.to_proto(form).SerializeToString()),
         )
         console.say(f"      {rewrites_text(rewrites)}")
-        calibration, placed = None, tuple[str, ...]()
+        calibration: Calibration | None = None
+        placed: tuple[str, ...] = ()
         if request.calibration is not None and pictures is not None:
             console.stage(
                 f"finding ranges on {len(pictures.samples)} degraded crops of {len(pictures.sha256)} pictures"

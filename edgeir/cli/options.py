@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgeir.errors import UsageError
@@ -30,9 +31,7 @@ def drift_budget(mean_db: float | None, worst_db: float | None) -> Loss | None:
     Raises:
         UsageError: not above 0, or the second without the first.
     """
-    from edgeir.calibrate.planner import Loss
-    from edgeir.compare.gates import GATES
-    from edgeir.precision import Precision
+    from edgeir.calibrate.planner import gate_limits
 
     for option, value in (("--drift-budget", mean_db), ("--worst-drift-budget", worst_db)):
         if value is not None and not 0 < value < float("inf"):
@@ -41,8 +40,6 @@ def drift_budget(mean_db: float | None, worst_db: float | None) -> Loss | None:
         if worst_db is not None:
             raise UsageError("--worst-drift-budget goes with --drift-budget", where="--worst-drift-budget")
         return None
-    gates = GATES[Precision.INT8]
-    assert gates.worst_degradation_db is not None and gates.brightness_shift_8bit is not None
-    shift_8bit = gates.brightness_shift_8bit / 2
-    worst = gates.worst_degradation_db if worst_db is None else worst_db
-    return Loss(mean_db, worst, shift_8bit, 1 - gates.key_graph_overlap)
+    limits = gate_limits()
+    worst = limits.worst_db if worst_db is None else worst_db
+    return replace(limits, mean_db=mean_db, worst_db=worst, shift_8bit=limits.shift_8bit / 2)

@@ -25,6 +25,7 @@ from edgeir.calibrate.planner import (
     Loss,
     PlannedLayers,
     PlanningState,
+    gate_limits,
     loss_of,
     plan_within,
     shrink_within,
@@ -40,11 +41,9 @@ from edgeir.calibrate.switched import SwitchedGraph
 from edgeir.cli.calibrating import Calibration
 from edgeir.cli.console import Console
 from edgeir.compare.drift import Sample
-from edgeir.compare.gates import GATES
 from edgeir.errors import CheckFailed, UsageError
 from edgeir.export.rewrites.cost import macs_of
 from edgeir.imaging.layout import middle_of
-from edgeir.precision import Precision
 from edgeir.runtime.restore import GraphInput
 from edgeir.spec import ModelSpec
 
@@ -109,10 +108,8 @@ def twin_size(graph: GraphInput) -> tuple[int, int]:
 
 def usual_budget() -> Loss:
     """What ``--int8`` and ``--fp8`` plan for where no budget is given: a share of what their gates let pass."""
-    gates = GATES[Precision.INT8]
-    assert gates.mean_drift_warn_db and gates.worst_degradation_db and gates.brightness_shift_8bit
-    limits = Loss(gates.mean_drift_warn_db, gates.worst_degradation_db, gates.brightness_shift_8bit)
-    return replace(limits.times(SHARE_OF_GATES), lost_neighbours=1 - GATES[Precision.INT8].key_graph_overlap)
+    limits = gate_limits()
+    return replace(limits.times(SHARE_OF_GATES), lost_neighbours=limits.lost_neighbours)
 
 
 def require_truth(spec: ModelSpec, *, plans: bool) -> None:
@@ -233,9 +230,12 @@ def plan_eight_bit_layers(task: PlanningTask, budget: Loss, *, console: Console)
     Raises:
         CheckFailed: nothing fits.
     """
+    if not task.switched.chooses:
+        budget = replace(budget, lost_neighbours=0.0)
     attribution = attribute_drift(task, console=console)
     sensitivity, macs, state = attribution.sensitivity, attribution.macs, attribution.state
     on_twin = _evaluation(task.yardstick, task.samples)
+    at_full_size = None
     if task.twin is not None:
         at_full_size = _evaluation(Yardstick(task.switched_at_full_size, task.full_samples), task.full_samples)
 
@@ -245,18 +245,18 @@ def plan_eight_bit_layers(task: PlanningTask, budget: Loss, *, console: Console)
 
     allowed = budget
     planned = plan_within(allowed, sensitivity, macs, on_twin, state, on_evaluation=say)
+    if not planned.chosen:
+        raise CheckFailed(
+            "not one layer fits the budget in eight bits",
+            where="planning",
+            expected=f"at most {budget}",
+            got=_cheapest(sensitivity),
+            fix="Allow more (--drift-budget, --worst-drift-budget), or export with --fp16.",
+        )
     measured = planned.evaluations
     found: list[Planning] = []
-    while planned.chosen or not found:
-        if not planned.chosen:
-            raise CheckFailed(
-                "not one layer fits the budget in eight bits",
-                where="planning",
-                expected=f"at most {budget}",
-                got=_cheapest(sensitivity),
-                fix="Allow more (--drift-budget, --worst-drift-budget), or export with --fp16.",
-            )
-        loss = planned.final.loss if task.twin is None else at_full_size(planned.chosen)
+    while planned.chosen:
+        loss = planned.final.loss if at_full_size is None else at_full_size(planned.chosen)
         full = Evaluation(len(planned.chosen), loss, loss.within(budget))
         console.say(f"      at full size: {loss}")
         found.append(Planning(attribution, budget, planned, full, task.twin is not None))
@@ -265,7 +265,7 @@ def plan_eight_bit_layers(task: PlanningTask, budget: Loss, *, console: Console)
         allowed = allowed.tightened(budget, loss)
         planned = shrink_within(allowed, planned.chosen, sensitivity, macs, on_twin, state, on_evaluation=say)
         measured += planned.evaluations
-    best = next((one for one in found if one.full.fits), min(found, key=lambda one: one.full.loss.excess(budget)))
+    best = min(found, key=lambda one: one.full.loss.excess(budget))  # one that fits is nearest
     if not best.full.loss.within(_hard_limits(budget)):
         raise CheckFailed(
             "what fits the budget on small pictures does not at full size",
@@ -279,9 +279,7 @@ def plan_eight_bit_layers(task: PlanningTask, budget: Loss, *, console: Console)
 
 def _hard_limits(budget: Loss) -> Loss:
     """The budget, and all of what the gate allows in brightness: the rest of it was kept for other pictures."""
-    gate = GATES[Precision.INT8].brightness_shift_8bit
-    assert gate is not None
-    return replace(budget, shift_8bit=max(gate, budget.shift_8bit))
+    return replace(budget, shift_8bit=max(gate_limits().shift_8bit, budget.shift_8bit))
 
 
 def _evaluation(yardstick: Yardstick, samples: Sequence[Sample]) -> Evaluate:

@@ -42,7 +42,10 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setattr(planning, "_evaluation", lambda *_: lambda layers: next(losses))
         monkeypatch.setattr(planning, "plan_within", lambda *_, **__: planned("a", "b", "c"))
         monkeypatch.setattr(planning, "shrink_within", shrink)
-        task = SimpleNamespace(yardstick=None, samples=[], twin=1, switched_at_full_size=None, full_samples=[])
+        switched = SimpleNamespace(chooses=False)
+        task = SimpleNamespace(
+            switched=switched, yardstick=None, samples=[], twin=1, switched_at_full_size=None, full_samples=[]
+        )
         outcome = planning.plan_eight_bit_layers(task, BUDGET, console=Console(stages=1))  # type: ignore[arg-type]
         assert all(one != BUDGET and one.within(BUDGET) for one in allowed)
         return outcome

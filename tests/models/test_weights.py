@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -46,14 +44,8 @@ MOST_BEHIND_FFDNET_DB = 3.0
 
 
 @pytest.fixture(scope="module")
-def model_cards() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("model_cards", ROOT / "tools" / "model_cards.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
+def model_cards(tool: Callable[[str], ModuleType]) -> ModuleType:
+    return tool("model_cards")
 
 
 def rows(name: str) -> dict[str, dict[str, Any]]:

@@ -83,4 +83,22 @@ template <typename T> __device__ __forceinline__ uint32_t pack(T first, T second
     return both.bits;
 }
 
+// What the body divides by at least: a row of zeros stays one.
+constexpr float LEAST_NORM = 1e-12f;
+
+__device__ __forceinline__ float minus_infinity() { return float_of(0xff800000u); }
+
+// Of COUNT neighbouring lanes, a power of two; every one of them gets it.
+template <int COUNT> __device__ __forceinline__ float sum_of_lanes(float value) {
+#pragma unroll
+    for (int mask = 1; mask < COUNT; mask *= 2) value += shuffle_xor(value, mask);
+    return value;
+}
+
+template <int COUNT> __device__ __forceinline__ float largest_of_lanes(float value) {
+#pragma unroll
+    for (int mask = 1; mask < COUNT; mask *= 2) value = fmaxf(value, shuffle_xor(value, mask));
+    return value;
+}
+
 }  // namespace edgeir

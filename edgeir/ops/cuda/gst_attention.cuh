@@ -61,11 +61,7 @@ __device__ __forceinline__ float sampled(const T* __restrict__ low, const GstSiz
 
 // Of all threads of a block of GST_THREADS; `scratch` holds one number per warp.
 template <bool LARGEST> __device__ __forceinline__ float reduced(float value, float* scratch) {
-#pragma unroll
-    for (int mask = 16; mask > 0; mask /= 2) {
-        const float other = shuffle_xor(value, mask);
-        value = LARGEST ? fmaxf(value, other) : value + other;
-    }
+    value = LARGEST ? largest_of_lanes<32>(value) : sum_of_lanes<32>(value);
     block_barrier();  // nobody reads the scratch of the reduction before
     if (threadIdx.x % 32 == 0) scratch[threadIdx.x / 32] = value;
     block_barrier();
@@ -86,7 +82,7 @@ __global__ void __launch_bounds__(GST_THREADS)
     const int64_t row = static_cast<int64_t>(blockIdx.y) * gridDim.x + blockIdx.x;
     const T* from = tokens + row * count;
     T* to = peaks + row * count;
-    float largest = float_of(0xff800000u);
+    float largest = minus_infinity();
     for (int index = threadIdx.x; index < count; index += GST_THREADS) largest = fmaxf(largest, to_float(from[index]));
     largest = reduced<true>(largest, scratch);
     float sum = 0.0f;
@@ -246,7 +242,7 @@ __global__ void __launch_bounds__(GST_THREADS)
     for (int index = threadIdx.x; index < 3 * channels; index += GST_THREADS) {
         const int diagonal = (index - channels) * (rows + 1);  // of G with itself, for the last third
         const float square = summed(index < 2 * channels ? rows * rows + index : diagonal);
-        norms[index] = 1.0f / fmaxf(sqrtf(square), 1e-12f);
+        norms[index] = 1.0f / fmaxf(sqrtf(square), LEAST_NORM);
     }
     block_barrier();
     const float scale = to_float(temperature[blockIdx.x]), share = to_float(alpha[0]);
@@ -257,25 +253,23 @@ __global__ void __launch_bounds__(GST_THREADS)
 #pragma unroll
         for (int half = 0; half < 2; ++half) {  // the row of Q, then that of G
             const float norm = norms[half == 0 ? row : 2 * channels + row];
-            float logits[GST_ROWS / 32], largest = float_of(0xff800000u), sum = 0.0f;
+            float logits[GST_ROWS / 32], largest = minus_infinity(), sum = 0.0f;
 #pragma unroll
             for (int index = 0; index < GST_ROWS / 32; ++index) {
                 const int column = 32 * index + lane;
-                logits[index] = float_of(0xff800000u);
+                logits[index] = minus_infinity();
                 if (column < rows) {
                     logits[index] = summed((row + half * channels) * rows + column) * norm * norms[channels + column] * scale;
                 }
                 largest = fmaxf(largest, logits[index]);
             }
-#pragma unroll
-            for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, shuffle_xor(largest, mask));
+            largest = largest_of_lanes<32>(largest);
 #pragma unroll
             for (int index = 0; index < GST_ROWS / 32; ++index) {
                 logits[index] = exp_of(logits[index] - largest);
                 sum += logits[index];
             }
-#pragma unroll
-            for (int mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
+            sum = sum_of_lanes<32>(sum);
 #pragma unroll
             for (int index = 0; index < GST_ROWS / 32; ++index) weights[index] += (half == 0 ? 1.0f : share) * logits[index] / sum;
         }

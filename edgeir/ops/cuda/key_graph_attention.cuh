@@ -17,7 +17,6 @@ constexpr int ATTENTION_WARPS = 4;
 constexpr int ATTENTION_ROWS = 16 * ATTENTION_WARPS;
 constexpr int ATTENTION_KEYS = 64;
 constexpr int ATTENTION_MOST_WIDTH = 64;
-constexpr float LEAST_NORM = 1e-12f;
 constexpr float LOG2_E = 1.4426950408889634f;
 
 // Numbers between the starts of two rows in shared memory: 16 bytes more than a row, so that rows meet other banks.
@@ -41,23 +40,12 @@ template <typename T> struct Attention {
     bool cosine;
 };
 
-__device__ __forceinline__ float sum_of_quad(float value) {
-    value += shuffle_xor(value, 1);
-    return value + shuffle_xor(value, 2);
-}
-
-__device__ __forceinline__ float largest_of_quad(float value) {
-    value = fmaxf(value, shuffle_xor(value, 1));
-    return fmaxf(value, shuffle_xor(value, 2));
-}
-
 // WIDTH is d rounded up to 16; grid (ceil(n / 64), heads, windows), block 128. T is float16 or bfloat16.
 template <typename T, int WIDTH, int STEP>
 __global__ void __launch_bounds__(32 * ATTENTION_WARPS) key_graph_attention_kernel(Attention<T> of) {
     constexpr int KEY_STRIDE = WIDTH + ATTENTION_PADDING, VALUE_STRIDE = ATTENTION_KEYS + ATTENTION_PADDING;
     constexpr int KEEP_STRIDE = ATTENTION_KEYS + 4;
     constexpr int STEPS = WIDTH / 16, TILES = ATTENTION_KEYS / 8, OUT_TILES = WIDTH / 8;
-    const float minus_infinity = float_of(0xff800000u);
 
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int group = lane / 4, quarter = lane % 4;
@@ -87,7 +75,7 @@ __global__ void __launch_bounds__(32 * ATTENTION_WARPS) key_graph_attention_kern
 #pragma unroll
                 for (int index = 0; index < 4; ++index) squares += numbers[half][step][index] * numbers[half][step][index];
             }
-            squares = sum_of_quad(squares);
+            squares = sum_of_lanes<4>(squares);
             float factor = to_float(of.scale[head]);
             if (of.cosine) factor /= fmaxf(sqrtf(squares), LEAST_NORM);
 #pragma unroll
@@ -112,7 +100,7 @@ __global__ void __launch_bounds__(32 * ATTENTION_WARPS) key_graph_attention_kern
 #pragma unroll
         for (int index = 0; index < 4; ++index) output[tile][index] = 0.0f;
     }
-    float largest[2] = {minus_infinity, minus_infinity}, sum[2] = {0.0f, 0.0f};
+    float largest[2] = {minus_infinity(), minus_infinity()}, sum[2] = {0.0f, 0.0f};
 
     for (int first_key = 0; first_key < n; first_key += ATTENTION_KEYS) {
         block_barrier();  // the block before has been read
@@ -145,7 +133,7 @@ __global__ void __launch_bounds__(32 * ATTENTION_WARPS) key_graph_attention_kern
 #pragma unroll
                 for (int index = 0; index < 4; ++index) squares += numbers[four][index] * numbers[four][index];
             }
-            squares += shuffle_xor(squares, 1);
+            squares = sum_of_lanes<2>(squares);
             const float factor = of.cosine ? 1.0f / fmaxf(sqrtf(squares), LEAST_NORM) : 1.0f;
 #pragma unroll
             for (int four = 0; four < WIDTH / 8; ++four) {
@@ -173,14 +161,14 @@ __global__ void __launch_bounds__(32 * ATTENTION_WARPS) key_graph_attention_kern
                 multiply_add<T>(logits[tile], queries[step], b);
             }
         }
-        float block_largest[2] = {minus_infinity, minus_infinity};
+        float block_largest[2] = {minus_infinity(), minus_infinity()};
 #pragma unroll
         for (int tile = 0; tile < TILES; ++tile) {
 #pragma unroll
             for (int index = 0; index < 4; ++index) {
                 const int half = index / 2, column = 8 * tile + 2 * quarter + index % 2;
                 const int row = 16 * warp + group + 8 * half;
-                float logit = minus_infinity;
+                float logit = minus_infinity();
                 if (kept[row * KEEP_STRIDE + column] != 0) {
                     const float added = to_float(bias[static_cast<int64_t>(first_row + row) * n + first_key + column]);
                     logit = LOG2_E * (logits[tile][index] + added);
@@ -192,8 +180,8 @@ __global__ void __launch_bounds__(32 * ATTENTION_WARPS) key_graph_attention_kern
         float subtracted[2];
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const float now = fmaxf(largest[half], largest_of_quad(block_largest[half]));
-            subtracted[half] = now == minus_infinity ? 0.0f : now;
+            const float now = fmaxf(largest[half], largest_of_lanes<4>(block_largest[half]));
+            subtracted[half] = now == minus_infinity() ? 0.0f : now;
             const float shrunk = exp2_fast(largest[half] - subtracted[half]);  // 0 the first time
             sum[half] *= shrunk;
 #pragma unroll
@@ -225,7 +213,7 @@ __global__ void __launch_bounds__(32 * ATTENTION_WARPS) key_graph_attention_kern
 
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-        const float total = sum_of_quad(sum[half]);
+        const float total = sum_of_lanes<4>(sum[half]);
         if (rows[half] >= n) continue;
         T* row = of.output + offset + static_cast<int64_t>(rows[half]) * d;
 #pragma unroll
@@ -263,7 +251,7 @@ template <int STEP> __global__ void __launch_bounds__(128) key_graph_attention_f
     float squares = 0.0f;
     for (int index = 0; index < d; ++index) squares += query[index] * query[index];
     const float factor = of.scale[head] / (of.cosine ? fmaxf(sqrtf(squares), LEAST_NORM) : 1.0f);
-    float largest = float_of(0xff800000u);
+    float largest = minus_infinity();
     for (int other = lane; other < n; other += 32) {
         const float* key = of.key + offset + static_cast<int64_t>(other) * d;
         float product = 0.0f, norm = 0.0f;
@@ -277,21 +265,19 @@ template <int STEP> __global__ void __launch_bounds__(128) key_graph_attention_f
             }
         }
         if (of.cosine) product /= fmaxf(sqrtf(norm), LEAST_NORM);
-        const float logit = keep[other] != 0 ? LOG2_E * (product + bias[other]) : float_of(0xff800000u);
+        const float logit = keep[other] != 0 ? LOG2_E * (product + bias[other]) : minus_infinity();
         weights[other] = logit;
         largest = fmaxf(largest, logit);
     }
-#pragma unroll
-    for (int mask = 16; mask > 0; mask /= 2) largest = fmaxf(largest, shuffle_xor(largest, mask));
-    const bool none = largest == float_of(0xff800000u);
+    largest = largest_of_lanes<32>(largest);
+    const bool none = largest == minus_infinity();
     float sum = 0.0f;
     for (int other = lane; other < n; other += 32) {
         const float weight = none ? 1.0f : exp2_fast(weights[other] - largest);
         weights[other] = weight;
         sum += weight;
     }
-#pragma unroll
-    for (int mask = 16; mask > 0; mask /= 2) sum += shuffle_xor(sum, mask);
+    sum = sum_of_lanes<32>(sum);
     block_barrier();  // all lanes of this warp have written; others have weights of their own
     for (int column = lane; column < d; column += 32) {
         float found = 0.0f;
