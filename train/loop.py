@@ -236,7 +236,7 @@ class Trainer:
                     output = forward(degraded)
                 loss = loss_of(criterion, output, clean)
                 if self.quantised is not None:
-                    loss = loss + self.quantised.distillation(degraded, output)
+                    loss = self.quantised.loss(loss, degraded, output)
                 (loss / parts).backward()  # type: ignore[no-untyped-call]
             total += loss.detach() / parts
             with torch.no_grad():

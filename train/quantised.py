@@ -62,6 +62,12 @@ class Quantised:
         """Use the ranges of an earlier session."""
         set_activation_ranges(self._network, ranges)
 
-    def distillation(self, degraded: Tensor, output: Tensor) -> Tensor:
-        """The loss term that keeps ``output`` near the float network's, scalar."""
-        return self._distillation(output.float(), degraded)
+    def loss(self, to_truth: Tensor, degraded: Tensor, output: Tensor) -> Tensor:
+        """What is trained on, a scalar: the distance to the truth, weighted, and that to the float network's answer.
+
+        Args:
+            to_truth: the recipe's own loss, a scalar.
+            degraded: ``(N, 3, H, W)`` in [0, 1].
+            output: ``(N, 3, s*H, s*W)``, what the network under fake quantisation made of it.
+        """
+        return self._settings.truth_weight * to_truth + self._distillation(output.float(), degraded)

@@ -176,12 +176,20 @@ class Qat(Section):
         percentile: of an activation's absolute values; the largest value on its grid.
         keep: modules (``latent.*``) that stay in float.
         distill_weight: weight of the L1 distance to the float network that training started from.
+        truth_weight: weight of the recipe's own loss beside it; 0 changes nothing but what rounding did.
     """
 
     observe_pictures: Positive = 64
     percentile: Annotated[float, Field(gt=0, le=100)] = 99.99
     keep: tuple[str, ...] = ()
     distill_weight: Annotated[float, Field(ge=0)] = 1.0
+    truth_weight: Annotated[float, Field(ge=0)] = 1.0
+
+    @model_validator(mode="after")
+    def _trains_on_something(self) -> Qat:
+        if self.distill_weight == 0 and self.truth_weight == 0:
+            raise ValueError("distill_weight and truth_weight are both 0: nothing would be trained")
+        return self
 
 
 class Recipe(Section):

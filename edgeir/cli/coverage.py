@@ -108,19 +108,22 @@ def _by_degradation(attribution: Attribution) -> Table:
 
 def _sets(planning: Planning) -> Table:
     full, where = planning.full, "small pictures" if planning.on_twin else "pictures"
+    chooses = planning.budget.lost_neighbours > 0
     rows = [
         (
             one.layers,
             round(one.loss.mean_db, 5),
             round(one.loss.worst_db, 5),
             round(one.loss.shift_8bit, 4),
+            *((round(100 * one.loss.lost_neighbours, 1),) if chooses else ()),
             "yes" if one.fits else "no",
         )
         for one in planning.planned.evaluations
     ]
+    neighbours = ("neighbours lost %",) if chooses else ()
     return Table(
         title="Sets of layers that were measured",
-        columns=("layers in eight bits", "mean drift dB", "worst degradation dB", "brightness", "fits"),
+        columns=("layers in eight bits", "mean drift dB", "worst degradation dB", "brightness", *neighbours, "fits"),
         rows=tuple(rows),
         note=f"Budget: {planning.budget}. Measured on {where} of the calibration; the "
         f"plan at full size on the same ones: {full.loss}. The drift per degradation above is of pictures that chose "

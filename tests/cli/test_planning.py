@@ -13,6 +13,7 @@ from edgeir.calibrate.planner import Evaluation, Loss, PlannedLayers
 from edgeir.calibrate.sensitivity import Effect, MeasuredSet, Sensitivity
 from edgeir.cli import planning
 from edgeir.cli.console import Console
+from edgeir.cli.coverage import planning_tables
 from edgeir.errors import CheckFailed
 
 BUDGET = Loss(0.05, 0.5, 0.125)
@@ -60,6 +61,20 @@ def test_what_fits_is_taken(plan: Any) -> None:
     corrected = plan([Loss(0.01, 0.1, 0.2), Loss(0.01, 0.1, 0.12)], [planned("a", "b")])
     assert corrected.planned.chosen == ("a", "b")
     assert len(corrected.planned.evaluations) == 2  # of both rounds
+
+
+@pytest.mark.parametrize("chooses", [False, True])
+def test_neighbours_are_told_of_where_some_are_chosen(chooses: bool) -> None:
+    sensitivity = Sensitivity(("clean",), np.ones(1), {"a": Effect(np.ones(1), np.zeros(1))})
+    attribution = planning.Attribution(sensitivity, {"a": 1}, SimpleNamespace())  # type: ignore[arg-type]
+    budget = Loss(0.05, 0.5, 0.125, 0.1 if chooses else 0.0)
+    evaluation = Evaluation(1, Loss(0.01, 0.1, 0.1, 0.25 if chooses else 0.0), not chooses)
+    found = planning.Planning(attribution, budget, PlannedLayers(("a",), evaluation, (evaluation,)), evaluation, False)
+    table = planning_tables(found)[-1]
+    row = dict(zip(table.columns, table.rows[0], strict=True))
+    assert row.get("neighbours lost %") == (25.0 if chooses else None)
+    assert row["fits"] == ("no" if chooses else "yes")
+    assert ("10.0 % of neighbours" in (table.note or "")) == chooses
 
 
 def test_brightness_may_use_what_the_gate_leaves(plan: Any) -> None:

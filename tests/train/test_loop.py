@@ -201,6 +201,19 @@ def test_quantisation_aware_fine_tuning_resumes_with_its_ranges(
     assert equal(weights(tmp_path / "whole"), weights(tmp_path / "parts"))
 
 
+def test_fine_tuning_on_the_teacher_alone_does_not_see_the_truth(
+    pictures: Path, content: Content, tmp_path: Path
+) -> None:
+    def tuned(name: str, **changes: Any) -> dict[str, torch.Tensor]:
+        qat = {"observe_pictures": 2, "distill_weight": 1.0, "truth_weight": 0.0, **changes.pop("qat", {})}
+        run(parse_recipe(content(qat=qat, **changes), where="test"), pictures, tmp_path / name)
+        return weights(tmp_path / name)
+
+    alone = tuned("alone")
+    assert equal(alone, tuned("another loss", loss={"kind": "l1+fft", "fft_weight": 50.0}))
+    assert not equal(alone, tuned("with the truth", qat={"truth_weight": 1.0}))
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one(pictures: Path, content: Content, tmp_path: Path) -> None:
     recipe = content(stages=[{"steps": 20, "patch_px": 16, "batch": 4}], ema_decay=None)

@@ -180,6 +180,11 @@ def test_values_out_of_range_or_of_another_type(changes: dict[str, Any], place: 
     assert message.endswith(f"(got {got}).")
 
 
+def test_fine_tuning_on_nothing() -> None:
+    message = refused(table(qat={"distill_weight": 0, "truth_weight": 0}))
+    assert message == "r.yaml: qat: distill_weight and truth_weight are both 0: nothing would be trained."
+
+
 @pytest.mark.parametrize(("warmup", "hold"), [(30, 0), (0, 30), (20, 10), (31, 0)])
 def test_warm_up_and_hold_leave_steps(warmup: int, hold: int) -> None:
     message = refused(table(optimiser={"warmup_steps": warmup, "hold_steps": hold}))
