@@ -10,11 +10,12 @@ Nothing of this shows in a checkpoint: layers keep their identity, parameters an
 not part of the state dict. A run that goes on from a checkpoint gives the ranges back with `set_activation_ranges`.
 
 Ranges: a weight's range is the absolute maximum of each output channel, taken anew at every step, with no gradient of
-its own. An activation's range is one number per layer: the moving average over the first training steps of the 99.99th
-percentile of its absolute values, then frozen. The percentile leaves out the few outliers that would cost all other
-values their resolution (Wu et al. 2020, "Integer quantization for deep learning inference", arXiv 2004.09602);
-freezing lets the weights settle on one grid, which is the grid that the graph gets. Ranges learned by gradient descent
-(LSQ) would be parameters, and tensors that feed several layers would get several ranges where a graph has one Q/DQ.
+its own. An activation's range is one number per layer: the 99.99th percentile of its absolute values, the widest over
+the pictures of `observe_ranges` or the moving average over the first training steps, then frozen. The percentile leaves
+out the few outliers that would cost all other values their resolution (Wu et al. 2020, "Integer quantization for deep
+learning inference", arXiv 2004.09602); freezing lets the weights settle on one grid, which is the grid that the graph
+gets. Ranges learned by gradient descent (LSQ) would be parameters, and tensors that feed several layers would get
+several ranges where a graph has one Q/DQ.
 """
 
 from __future__ import annotations
@@ -110,7 +111,7 @@ class InputRange(nn.Module):
     Attributes:
         amax: ``() float32``, 0 until a range was observed or set; not part of the state dict.
         steps_left: forward passes in training mode that still move the range.
-        observing: move the range in every forward pass, whatever the mode; see `observe_ranges`.
+        observing: widen the range to what passes, and let it pass as it is; see `observe_ranges`.
     """
 
     amax: Tensor
@@ -125,9 +126,16 @@ class InputRange(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``x`` on the INT8 grid, same shape and type."""
-        if self.observing or (self.training and self.steps_left > 0):
-            self._observe(x.detach())
-            self.steps_left -= 0 if self.observing else 1
+        if self.observing:
+            amax = self._amax_of(x.detach())
+            self.amax.copy_(torch.maximum(amax, self.amax) if self.known else amax)
+            self.known = True
+            return x
+        if self.training and self.steps_left > 0:
+            amax = self._amax_of(x.detach())
+            self.amax.copy_(torch.lerp(amax, self.amax, self.settings.momentum) if self.known else amax)
+            self.known = True
+            self.steps_left -= 1
         if not self.known:
             raise UsageError(
                 "an activation has no range yet",
@@ -141,12 +149,10 @@ class InputRange(nn.Module):
         self.amax.fill_(amax)
         self.known, self.steps_left = True, 0
 
-    def _observe(self, x: Tensor) -> None:
+    def _amax_of(self, x: Tensor) -> Tensor:
         magnitudes = x.abs().flatten().to(self.amax.dtype)
         rank = max(1, math.ceil(magnitudes.numel() * self.settings.percentile / 100))
-        amax = magnitudes.kthvalue(rank).values
-        self.amax.copy_(torch.lerp(amax, self.amax, self.settings.momentum) if self.known else amax)
-        self.known = True
+        return magnitudes.kthvalue(rank).values
 
 
 class _FakeQuantConv2d(nn.Conv2d):
@@ -303,7 +309,10 @@ def set_activation_ranges(network: nn.Module, ranges: Mapping[str, float]) -> No
 
 @torch.no_grad()
 def observe_ranges(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Run the network in evaluation mode on pictures, and let every one move the ranges; no weight changes.
+    """Run the network in evaluation mode on pictures; ranges become the widest that any batch asks for.
+
+    Activations are not rounded meanwhile, so that a range does not depend on those in front of it. An average over
+    pictures would clip the activations of half of them: dark and bright pictures differ by more than rounding costs.
 
     Args:
         network: fake-quantised; its mode is kept, and so is the number of training steps that still observe.

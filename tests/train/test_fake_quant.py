@@ -204,11 +204,12 @@ def test_observing_and_freezing() -> None:
     network, pictures, placement = seeded()
     insert_fake_quant(network, placement, FakeQuantSettings(percentile=100, momentum=0))
     network.train()
-    observe_ranges(network, [pictures, pictures[:1]])
-    assert network.training and all(module.training for module in network.modules())
-    with torch.no_grad():
-        features = network[1](network[0](pictures[:1]))
-    assert activation_ranges(network)["2"] == float(features.abs().max())
+    for order in ([pictures[:1], 3 * pictures, pictures], [3 * pictures]):
+        observe_ranges(network, order)
+        assert network.training and all(module.training for module in network.modules())
+        with torch.no_grad():
+            features = network[1](network[0](3 * pictures))  # rounds nothing on its way
+        assert activation_ranges(network)["2"] == float(features.abs().max())
     assert network[2].input_range.steps_left == 200
     freeze_ranges(network)
     before = activation_ranges(network)
