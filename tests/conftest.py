@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -68,6 +70,23 @@ def tool() -> Callable[[str], ModuleType]:
         return module
 
     return load
+
+
+@pytest.fixture(scope="session")
+def emulated_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The kernels and their launchers, compiled for the emulator of CUDA blocks on this CPU (tests/ops/cuda)."""
+    compiler = shutil.which("g++")
+    if compiler is None:
+        pytest.skip("g++ is not on this machine: the kernels are not run in the emulator")
+    library = tmp_path_factory.mktemp("emulated") / "kernels.so"
+    root = Path(__file__).parents[1]
+    sources = root / "edgeir" / "ops" / "cuda"
+    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    folders = [f"-I{root / 'tests' / 'ops' / 'cuda'}", f"-I{sources}"]
+    command = [compiler, *flags, "-DEDGEIR_EMULATED", *folders, "-x", "c++", *map(str, sorted(sources.glob("*.cu")))]
+    built = subprocess.run([*command, "-o", str(library)], capture_output=True, text=True)
+    assert built.returncode == 0, built.stderr
+    return library
 
 
 @pytest.fixture(scope="session")

@@ -83,6 +83,12 @@ template <typename T> __device__ __forceinline__ uint32_t pack(T first, T second
     return both.bits;
 }
 
+// Blocks along the first two axes of a grid whose third has one per window, threads of a block, and its dynamic shared
+// memory.
+struct Launch {
+    int x, y, threads, shared_bytes;
+};
+
 // What the body divides by at least: a row of zeros stays one.
 constexpr float LEAST_NORM = 1e-12f;
 

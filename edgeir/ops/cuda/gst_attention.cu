@@ -9,6 +9,14 @@ constexpr int64_t ALIGNMENT = 256;
 
 int64_t aligned(int64_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
+int steps_of(int positions) { return (positions + edgeir::GST_POSITIONS - 1) / edgeir::GST_POSITIONS; }
+
+// Parts of grams: at least as many as any batch and picture up to this size makes.
+int64_t most_parts(const edgeir::GstSizes& of) {
+    const int64_t grams = static_cast<int64_t>(of.batch) * of.heads;
+    return min(max(static_cast<int64_t>(WANTED_BLOCKS), grams), grams * steps_of(of.positions()));
+}
+
 // Where the intermediate results lie in the workspace, bytes from its start.
 struct Layout {
     int64_t peaks, inverse_sums, parts, combined, low, bytes;
@@ -18,7 +26,7 @@ struct Layout {
         peaks = 0;
         inverse_sums = peaks + aligned(maps * of.low_positions() * type_bytes);
         parts = inverse_sums + aligned(maps * 4);
-        combined = parts + aligned(static_cast<int64_t>(of.batch) * of.heads * of.splits * of.part() * 4);
+        combined = parts + aligned(most_parts(of) * of.part() * 4);
         low = combined + aligned(maps * of.rows() * 4);
         bytes = low + aligned(maps * of.low_positions() * 4);
     }
@@ -29,8 +37,7 @@ bool sizes_of(int batch, int channels, int height, int width, int heads, int str
     if (channels % heads || height % stride || width % stride) return false;
     if (channels / heads > edgeir::GST_MOST_CHANNELS || channels > 65535) return false;
     if (static_cast<int64_t>(height) * width > (int64_t{1} << 30)) return false;
-    const int steps = (height * width + edgeir::GST_POSITIONS - 1) / edgeir::GST_POSITIONS;
-    const int splits = min(max(WANTED_BLOCKS / (batch * heads), 1), steps);
+    const int splits = min(max(WANTED_BLOCKS / (batch * heads), 1), steps_of(height * width));
     of = {batch, heads, channels / heads, height, width, height / stride, width / stride, splits};
     return heads * splits <= 65535;
 }
@@ -111,6 +118,7 @@ void arrange(const void* query, const void* key, const void* value, const void* 
 extern "C" int64_t edgeir_gst_attention_workspace(
     int batch, int channels, int height, int width, int heads, int stride, EdgeirType type) {
     edgeir::GstSizes of;
+    if (type != EDGEIR_FLOAT32 && type != EDGEIR_FLOAT16 && type != EDGEIR_BFLOAT16) return EDGEIR_UNSUPPORTED;
     if (!sizes_of(batch, channels, height, width, heads, stride, of)) return EDGEIR_UNSUPPORTED;
     return Layout(of, type == EDGEIR_FLOAT32 ? 4 : 2).bytes;
 }

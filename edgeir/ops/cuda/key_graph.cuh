@@ -21,9 +21,15 @@ constexpr int KEY_GRAPH_ROWS = 16;
 constexpr int KEY_GRAPH_WARPS = 8;
 constexpr int KEY_GRAPH_MOST_TOKENS = 1024;
 
-// Bytes of shared memory of one block: the mean, two buffers of counts, and the block's part of the output.
-__host__ __device__ constexpr int key_graph_shared_bytes(int n, int c) {
-    return ((c + 3) / 4) * 16 + 2 * KEY_GRAPH_WARPS * KEY_GRAPH_ROWS * 4 + KEY_GRAPH_ROWS * ((n + 15) / 16) * 16;
+constexpr int KEY_GRAPH_MOST_CHANNELS = 2048;
+
+// Tiles of 8 columns that a warp holds.
+__host__ __device__ constexpr int key_graph_tiles(int n) { return n <= 8 * KEY_GRAPH_WARPS ? 1 : n <= 32 * KEY_GRAPH_WARPS ? 4 : 16; }
+
+// In shared memory: the mean, two buffers of counts, and the block's part of the output.
+__host__ __device__ constexpr Launch key_graph_launch(int n, int c) {
+    return {(n + KEY_GRAPH_ROWS - 1) / KEY_GRAPH_ROWS, 1, 32 * KEY_GRAPH_WARPS,
+            ((c + 3) / 4) * 16 + 2 * KEY_GRAPH_WARPS * KEY_GRAPH_ROWS * 4 + KEY_GRAPH_ROWS * ((n + 15) / 16) * 16};
 }
 
 // An integer that orders as the number does; both zeros are one.
@@ -32,15 +38,15 @@ __device__ __forceinline__ uint32_t ordered(float value) {
     return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
 }
 
-// tokens (windows, n, c), keep (windows, n, n) one byte each; grid (ceil(n / 16), windows), block 256.
+// tokens (windows, n, c), keep (windows, n, n) one byte each; launched as key_graph_launch says.
 template <typename T, int TILES, int STEP>
-__global__ void __launch_bounds__(32 * KEY_GRAPH_WARPS)
-    key_graph_kernel(const T* __restrict__ tokens, uint8_t* __restrict__ keep, int n, int c, int k) {
+__device__ __forceinline__ void key_graph(
+    const T* __restrict__ tokens, uint8_t* __restrict__ keep, const int n, const int c, const int k) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int group = lane / 4, quarter = lane % 4;
     const int first_row = blockIdx.x * KEY_GRAPH_ROWS;
     const int rows = min(KEY_GRAPH_ROWS, n - first_row);
-    const T* window = tokens + static_cast<int64_t>(blockIdx.y) * n * c;
+    const T* window = tokens + static_cast<int64_t>(blockIdx.z) * n * c;
 
     float* mean = reinterpret_cast<float*>(shared_memory());
     uint32_t* counts = reinterpret_cast<uint32_t*>(mean + (c + 3) / 4 * 4);
@@ -170,7 +176,7 @@ __global__ void __launch_bounds__(32 * KEY_GRAPH_WARPS)
         }
     }
     block_barrier();
-    uint8_t* written = keep + (static_cast<int64_t>(blockIdx.y) * n + first_row) * n;
+    uint8_t* written = keep + (static_cast<int64_t>(blockIdx.z) * n + first_row) * n;
     if (n % 16 == 0) {
         struct alignas(16) Sixteen {
             uint32_t words[4];
@@ -183,6 +189,12 @@ __global__ void __launch_bounds__(32 * KEY_GRAPH_WARPS)
             written[index] = staged[index / n * stride + index % n];
         }
     }
+}
+
+template <typename T, int TILES, int STEP>
+__global__ void __launch_bounds__(32 * KEY_GRAPH_WARPS)
+    key_graph_kernel(const T* __restrict__ tokens, uint8_t* __restrict__ keep, int n, int c, int k) {
+    key_graph<T, TILES, STEP>(tokens, keep, n, c, k);
 }
 
 }  // namespace edgeir

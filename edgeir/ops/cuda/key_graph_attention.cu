@@ -6,22 +6,25 @@ namespace {
 
 template <typename T, int WIDTH, int STEP>
 void launch(const edgeir::Attention<T>& of, int windows, Stream stream) {
-    const dim3 grid((of.n + edgeir::ATTENTION_ROWS - 1) / edgeir::ATTENTION_ROWS, of.heads, windows);
-    const dim3 block(32 * edgeir::ATTENTION_WARPS);
-    EDGEIR_LAUNCH((edgeir::key_graph_attention_kernel<T, WIDTH, STEP>), grid, block,
-                  edgeir::attention_shared_bytes<WIDTH>(), stream, of);
+    const edgeir::Launch launch = edgeir::attention_launch<T>(of.heads, of.n, of.d);
+    const dim3 grid(launch.x, launch.y, windows), block(launch.threads);
+    EDGEIR_LAUNCH((edgeir::key_graph_attention_kernel<T, WIDTH, STEP>), grid, block, launch.shared_bytes, stream, of);
 }
 
 template <typename T, int STEP> void choose(const edgeir::Attention<T>& of, int windows, Stream stream) {
     if constexpr (sizeof(T) == 4) {
-        const dim3 grid((of.n + 3) / 4, of.heads, windows);
-        EDGEIR_LAUNCH((edgeir::key_graph_attention_float_kernel<STEP>), grid, dim3(128), 4 * of.n * sizeof(float), stream,
-                      of);
+        launch<T, edgeir::attention_width<T>(1), STEP>(of, windows, stream);
     } else {
-        if (of.d <= 16) return launch<T, 16, STEP>(of, windows, stream);
-        if (of.d <= 32) return launch<T, 32, STEP>(of, windows, stream);
-        if (of.d <= 48) return launch<T, 48, STEP>(of, windows, stream);
-        launch<T, 64, STEP>(of, windows, stream);
+        switch (edgeir::attention_width<T>(of.d)) {
+            case 16:
+                return launch<T, 16, STEP>(of, windows, stream);
+            case 32:
+                return launch<T, 32, STEP>(of, windows, stream);
+            case 48:
+                return launch<T, 48, STEP>(of, windows, stream);
+            default:
+                launch<T, 64, STEP>(of, windows, stream);
+        }
     }
 }
 
@@ -44,13 +47,16 @@ void attend(const void* query, const void* key, const void* value, const void* k
 
 }  // namespace
 
+extern "C" int edgeir_key_graph_attention_fits(int windows, int heads, int n, int d, EdgeirType type) {
+    return windows >= 1 && windows <= 65535 && heads >= 1 && heads <= 65535 && n >= 1 &&
+           n <= edgeir::ATTENTION_MOST_TOKENS && d >= 1 && d <= edgeir::ATTENTION_MOST_WIDTH &&
+           (type == EDGEIR_FLOAT16 || type == EDGEIR_BFLOAT16 || type == EDGEIR_FLOAT32);
+}
+
 extern "C" int edgeir_key_graph_attention(
     const void* query, const void* key, const void* value, const void* keep, const void* bias, const void* scale,
     void* output, int windows, int heads, int n, int d, int cosine, EdgeirType type, Stream stream) {
-    if (windows < 1 || windows > 65535 || heads < 1 || heads > 65535 || n < 1 || n > 1024 || d < 1 ||
-        d > edgeir::ATTENTION_MOST_WIDTH) {
-        return EDGEIR_UNSUPPORTED;
-    }
+    if (!edgeir_key_graph_attention_fits(windows, heads, n, d, type)) return EDGEIR_UNSUPPORTED;
     switch (type) {
         case EDGEIR_FLOAT16:
             attend<edgeir::float16>(
@@ -63,8 +69,6 @@ extern "C" int edgeir_key_graph_attention(
         case EDGEIR_FLOAT32:
             attend<float>(query, key, value, keep, bias, scale, output, windows, heads, n, d, cosine, stream);
             break;
-        default:
-            return EDGEIR_UNSUPPORTED;
     }
     return edgeir_launch_status();
 }

@@ -22,9 +22,21 @@ constexpr float LOG2_E = 1.4426950408889634f;
 // Numbers between the starts of two rows in shared memory: 16 bytes more than a row, so that rows meet other banks.
 constexpr int ATTENTION_PADDING = 8;
 
-template <int WIDTH> __host__ __device__ constexpr int attention_shared_bytes() {
-    return 2 * ATTENTION_KEYS * (WIDTH + ATTENTION_PADDING) + 2 * WIDTH * (ATTENTION_KEYS + ATTENTION_PADDING) +
-           ATTENTION_ROWS * (ATTENTION_KEYS + 4) + 16;
+constexpr int ATTENTION_FLOAT_ROWS = 4;
+constexpr int ATTENTION_MOST_TOKENS = 1024;
+
+// Columns of a row of queries, keys and values in registers and shared memory; FP32 rows are not kept there.
+template <typename T> __host__ __device__ constexpr int attention_width(int d) { return sizeof(T) == 4 ? 16 : (d + 15) / 16 * 16; }
+
+template <typename T> __host__ __device__ constexpr Launch attention_launch(int heads, int n, int d) {
+    if (sizeof(T) == 4) {
+        return {(n + ATTENTION_FLOAT_ROWS - 1) / ATTENTION_FLOAT_ROWS, heads, 32 * ATTENTION_FLOAT_ROWS,
+                ATTENTION_FLOAT_ROWS * n * 4};
+    }
+    const int width = attention_width<T>(d);
+    return {(n + ATTENTION_ROWS - 1) / ATTENTION_ROWS, heads, 32 * ATTENTION_WARPS,
+            2 * ATTENTION_KEYS * (width + ATTENTION_PADDING) + 2 * width * (ATTENTION_KEYS + ATTENTION_PADDING) +
+                ATTENTION_ROWS * (ATTENTION_KEYS + 4) + 16};
 }
 
 // Addresses of one attention; what each is: the table. `cosine` divides rows by their norms.
@@ -40,9 +52,8 @@ template <typename T> struct Attention {
     bool cosine;
 };
 
-// WIDTH is d rounded up to 16; grid (ceil(n / 64), heads, windows), block 128. T is float16 or bfloat16.
-template <typename T, int WIDTH, int STEP>
-__global__ void __launch_bounds__(32 * ATTENTION_WARPS) key_graph_attention_kernel(Attention<T> of) {
+// WIDTH is attention_width; T is float16 or bfloat16.
+template <typename T, int WIDTH, int STEP> __device__ __forceinline__ void attention_in_blocks(const Attention<T>& of) {
     constexpr int KEY_STRIDE = WIDTH + ATTENTION_PADDING, VALUE_STRIDE = ATTENTION_KEYS + ATTENTION_PADDING;
     constexpr int KEEP_STRIDE = ATTENTION_KEYS + 4;
     constexpr int STEPS = WIDTH / 16, TILES = ATTENTION_KEYS / 8, OUT_TILES = WIDTH / 8;
@@ -237,11 +248,11 @@ __global__ void __launch_bounds__(32 * ATTENTION_WARPS) key_graph_attention_kern
 }
 
 // In FP32, a warp per query and its logits in shared memory: for what must be exact, not for speed.
-// grid (ceil(n / 4), heads, windows), block 128.
-template <int STEP> __global__ void __launch_bounds__(128) key_graph_attention_float_kernel(Attention<float> of) {
+template <int STEP> __device__ __forceinline__ void attention_by_rows(const Attention<float>& of) {
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
     const int n = of.n, d = of.d, head = blockIdx.y;
-    const int row = min(static_cast<int>(blockIdx.x) * 4 + warp, n - 1);  // the last one may be computed more than once
+    // The last row may be computed more than once.
+    const int row = min(static_cast<int>(blockIdx.x) * ATTENTION_FLOAT_ROWS + warp, n - 1);
     const int64_t offset = (static_cast<int64_t>(blockIdx.z) * of.heads + head) * n * d;
     const float *query = of.query + offset + static_cast<int64_t>(row) * d, *value = of.value + offset;
     const uint8_t* keep = of.keep + (static_cast<int64_t>(blockIdx.z) * n + row) * n;
@@ -284,6 +295,20 @@ template <int STEP> __global__ void __launch_bounds__(128) key_graph_attention_f
         for (int other = 0; other < n; ++other) found += weights[other] * value[static_cast<int64_t>(other) * d + column];
         of.output[offset + static_cast<int64_t>(row) * d + column] = found / sum;
     }
+}
+
+// Launched as attention_launch says.
+template <typename T, int WIDTH, int STEP> __device__ __forceinline__ void attention(const Attention<T>& of) {
+    if constexpr (sizeof(T) == 4) {
+        attention_by_rows<STEP>(of);
+    } else {
+        attention_in_blocks<T, WIDTH, STEP>(of);
+    }
+}
+
+template <typename T, int WIDTH, int STEP>
+__global__ void __launch_bounds__(32 * ATTENTION_WARPS) key_graph_attention_kernel(Attention<T> of) {
+    attention<T, WIDTH, STEP>(of);
 }
 
 }  // namespace edgeir

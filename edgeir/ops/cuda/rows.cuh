@@ -6,7 +6,7 @@
 namespace edgeir {
 
 // How many numbers of a row of `length` may be read at once: rows start at a multiple of as many.
-inline int step_of(int length) { return length % 4 == 0 ? 4 : length % 2 == 0 ? 2 : 1; }
+__host__ __device__ constexpr int step_of(int length) { return length % 4 == 0 ? 4 : length % 2 == 0 ? 2 : 1; }
 
 // Numbers `first` to `first + 3` of a row, 0 from `length` on; `first` is a multiple of 4.
 template <int STEP, typename T>

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import ctypes
-import shutil
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 
-SOURCES = Path(__file__).parents[3] / "edgeir" / "ops" / "cuda"
 GUARD = 64
 TYPES = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(ml_dtypes.bfloat16): 2}
 
@@ -89,14 +85,5 @@ class Guarded:
 
 
 @pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulated]:
-    compiler = shutil.which("g++")
-    if compiler is None:
-        pytest.skip("g++ is not on this machine: the kernels are not run in the emulator")
-    library = tmp_path_factory.mktemp("emulated") / "kernels.so"
-    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
-    folders = [f"-I{Path(__file__).parent}", f"-I{SOURCES}"]
-    command = [compiler, *flags, "-DEDGEIR_EMULATED", *folders, "-x", "c++", *map(str, sorted(SOURCES.glob("*.cu")))]
-    built = subprocess.run([*command, "-o", str(library)], capture_output=True, text=True)
-    assert built.returncode == 0, built.stderr
-    yield Emulated(ctypes.CDLL(str(library)))
+def emulated(emulated_library: Path) -> Emulated:
+    return Emulated(ctypes.CDLL(str(emulated_library)))

@@ -91,6 +91,23 @@ def test_the_order_of_threads_changes_nothing(dtype: Any, emulated: Any) -> None
     assert all(np.array_equal(first.view(np.uint8), other.view(np.uint8)) for other in others)
 
 
+def test_a_workspace_is_enough_for_every_smaller_call(emulated: Any) -> None:
+    """TensorRT asks once, for the largest sizes of a profile. Few positions, batches that do not divide the blocks."""
+    rng = np.random.default_rng(0)
+    asked = "edgeir_gst_attention_workspace"
+    for _ in range(3000):
+        heads, per_head, stride = int(rng.integers(1, 5)), int(rng.integers(1, 65)), int(rng.choice([1, 2, 4]))
+        largest = [int(rng.integers(1, 40)), int(rng.integers(1, 30)), int(rng.integers(1, 30))]
+        smaller = [int(rng.integers(1, size + 1)) for size in largest]
+        most, less = (
+            emulated.count(
+                asked, [batch, heads * per_head, stride * height, stride * width, heads, stride], np.dtype(np.float16)
+            )
+            for batch, height, width in (largest, smaller)
+        )
+        assert 0 < less <= most, (largest, smaller, heads, per_head, stride)
+
+
 @pytest.mark.parametrize(
     "sizes", [(0, 4, 4, 4, 1, 1), (1, 5, 4, 4, 2, 1), (1, 4, 5, 4, 1, 2), (1, 65, 4, 4, 1, 1), (1, 4, 4, 4, 1, 0)]
 )
