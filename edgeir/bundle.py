@@ -18,9 +18,10 @@ from edgeir.errors import BundleError, nearest
 from edgeir.manifest import MANIFEST_NAME, Artifact, Manifest
 from edgeir.storage import sha256_of
 
-__all__ = ["Bundle", "BundleWriter", "bundle_name"]
+__all__ = ["KERNELS_NAME", "Bundle", "BundleWriter", "bundle_name"]
 
 SUFFIX = ".edgeir"
+KERNELS_NAME = "kernels.json"
 _COPY_AGAIN = "Copy or export the bundle again."
 
 
@@ -36,9 +37,13 @@ def bundle_name(model: str, precision: str, height: int, width: int, *, dynamic:
     return f"{name}-{precision}-{height}x{width}{'-dynamic' if dynamic else ''}{SUFFIX}"
 
 
-def prepared_name(runtime: str) -> str:
-    """File name of the graph that is prepared for one runtime: ``"model.onnxruntime.onnx"``."""
-    return f"model.{runtime}.onnx"
+def prepared_name(runtime: str, *, plugins: bool = False) -> str:
+    """File name of the graph that is prepared for one runtime: ``"model.onnxruntime.onnx"``.
+
+    >>> prepared_name("tensorrt-10.3", plugins=True)
+    'model.tensorrt-10.3-plugins.onnx'
+    """
+    return f"model.{runtime}{'-plugins' if plugins else ''}.onnx"
 
 
 @dataclass(frozen=True, slots=True)

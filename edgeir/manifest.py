@@ -31,7 +31,7 @@ class Artifact:
     Attributes:
         path: relative to the bundle, ``/`` between parts.
         role: what it is for (``"model"``, ``"reference"``, ``"prepared"`` for one runtime, ``"plan"``, ``"ranges"``,
-            ``"engine"``, ``"report"``).
+            ``"kernels"``, ``"engine"``, ``"report"``).
         bytes: size.
         sha256: hash of the content, 64 hexadecimal digits.
         parents: paths of the files in the same bundle it was made from.

@@ -20,6 +20,19 @@ from edgeir.export.runtimes import Functions, Runtime
 from edgeir.ops import table
 
 
+def require_plugins(runtime: Runtime) -> None:
+    """Raise ``UsageError`` where a runtime has no plugins."""
+    if not runtime.has_plugins:
+        raise UsageError(
+            f"{runtime.title} has no plugins", where="--plugins", fix="Leave it out: the bodies are used there."
+        )
+
+
+def needs_plugins(model: ir.Model) -> bool:
+    """Whether a node has neither an operator nor a body behind it: only a runtime with the plugin can run the graph."""
+    return any(node.domain == table.DOMAIN and node.op_identifier() not in model.functions for node in model.graph)
+
+
 def prepare(model: ir.Model, runtime: Runtime, *, plugins: bool = False, without: Collection[str] = ()) -> ir.Model:
     """The file for ``runtime``; ``model`` itself stays as it is.
 
@@ -32,10 +45,8 @@ def prepare(model: ir.Model, runtime: Runtime, *, plugins: bool = False, without
     Raises:
         UsageError: plugins are asked for where there are none.
     """
-    if plugins and not runtime.has_plugins:
-        raise UsageError(
-            f"{runtime.title} has no plugins", where="--plugins", fix="Leave it out: the bodies are used there."
-        )
+    if plugins:
+        require_plugins(runtime)
     metadata = dict(model.metadata_props)  # the inliner keeps it, shape inference and folding do not promise to
     proto = ir.to_proto(model)
     if runtime.functions is Functions.UNKNOWN and not plugins:

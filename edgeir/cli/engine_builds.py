@@ -1,14 +1,23 @@
-"""The engines of a bundle: which runtimes to build for, and what became of each."""
+"""What of a bundle is for one runtime: files and kernels prepared for it, engines, and what became of each."""
 
 from __future__ import annotations
 
-from edgeir.bundle import BundleWriter
+from collections.abc import Collection, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgeir.bundle import KERNELS_NAME, BundleWriter, prepared_name
 from edgeir.cli.console import Console
 from edgeir.errors import MissingDependency
 from edgeir.export.engines.builder import build_engine, can_build, target_for
 from edgeir.export.engines.target import Profile
-from edgeir.export.graph import TraceShape
+from edgeir.export.graph import TraceShape, save_graph
+from edgeir.export.kernels import kernels_wanted
+from edgeir.export.portability import needs_plugins, prepare
+from edgeir.export.runtimes import Runtime
 from edgeir.manifest import EngineNote
+from edgeir.ops.tensorrt.ahead import compile_ahead, to_json
 from edgeir.precision import Precision
 from edgeir.spec import INPUT_NAME, ModelSpec
 
@@ -35,6 +44,50 @@ def runtimes_to_build(targets: tuple[str, ...] | None) -> tuple[str, ...]:
     return runtimes
 
 
+def write_prepared(
+    runtimes: Sequence[Runtime], writer: BundleWriter, console: Console, *, plugins: bool, without: Collection[str]
+) -> dict[str, Path]:
+    """``model.onnx`` for each runtime, beside it; those that can be run here, by name.
+
+    Args:
+        runtimes: what to write files for.
+        writer: of the bundle.
+        console: told of files that nothing here can run.
+        plugins: edgeir's plugins will be there.
+        without: names of rewrites to leave out.
+    """
+    found = {}
+    for runtime in runtimes:
+        name = prepared_name(runtime.name, plugins=plugins)
+        prepared = prepare(ir.load(writer.path("model.onnx")), runtime, plugins=plugins, without=without)
+        save_graph(prepared, writer.path(name))
+        writer.add(name, "prepared", parents=("model.onnx",))
+        if needs_plugins(prepared):
+            console.say(f"      {name} has no bodies any more: only {runtime.title} with the plugins can run it")
+        else:
+            found[name] = writer.path(name)
+    return found
+
+
+def write_kernels(model: ir.Model, writer: BundleWriter, console: Console) -> None:
+    """Compile the kernels that TensorRT can put into an engine of ``model.onnx``, where nvcc is here, into the bundle.
+
+    Raises:
+        BuildFailed: nvcc refused.
+    """
+    wanted = kernels_wanted(model)
+    if not wanted:
+        return
+    try:
+        kernels = [compile_ahead(of) for of in wanted]
+    except MissingDependency as error:
+        console.say(f"      no kernels for TensorRT in the bundle, its bodies will be used: {error}")
+        return
+    writer.path(KERNELS_NAME).write_text(to_json(kernels), encoding="utf-8")
+    writer.add(KERNELS_NAME, "kernels", parents=("model.onnx",))
+    console.say(f"      {KERNELS_NAME}: {len(kernels)} kernels that TensorRT 10.9 and later takes into an engine")
+
+
 def build_engines(
     runtimes: tuple[str, ...],
     writer: BundleWriter,
@@ -57,7 +110,10 @@ def build_engines(
     for runtime in runtimes:
         target = target_for(runtime, fp8=precision is Precision.FP8)
         building = writer.path("engines/unfinished.plan")
-        result = build_engine(target, writer.path("model.onnx"), building, profile=profile)
+        kernels = writer.path(KERNELS_NAME) if runtime == "tensorrt" else None
+        if kernels is not None and not kernels.is_file():
+            kernels = None
+        result = build_engine(target, writer.path("model.onnx"), building, profile=profile, kernels=kernels)
         relative = f"engines/{runtime}-{result.version}-{target.architecture}.plan"
         building.rename(writer.path(relative))
         writer.add(relative, "engine", parents=("model.onnx",))

@@ -53,6 +53,7 @@ def command(
         metavar="NAME",
         help="Write the file for this runtime or device as well: jetpack-6.2, onnxruntime, ...; repeatable.",
     ),
+    plugins: bool = typer.Option(False, "--plugins", help="What --for writes is for a TensorRT with edgeir's plugins."),
     plan: Path | None = typer.Option(None, "--plan", help="A plan.yaml to follow instead of planning."),
     without: list[str] | None = typer.Option(
         None, "--no-rewrite", metavar="RULE", help="Leave this rewrite out; repeatable."
@@ -81,6 +82,8 @@ def command(
     if size is not None and dynamic is not None:
         raise UsageError("--size and --dynamic exclude each other", fix="OPT of --dynamic takes the place of --size.")
     targets = _targets(target)
+    if plugins and not runtimes:
+        raise UsageError("--plugins goes with --for", where="--plugins", fix="Name a TensorRT: --for jetpack-6.2.")
 
     from edgeir.cli.export_bundle import ExportRequest, export_bundle
     from edgeir.cli.verdicts import require_passed
@@ -97,6 +100,7 @@ def command(
         targets=targets,
         k=k,
         runtimes=tuple(dict.fromkeys(runtime_named(name) for name in runtimes or ())),
+        plugins=plugins,
         without=tuple(without or ()),
         also=tuple(also or ()),
         plan=plan,

@@ -6,14 +6,14 @@ load -> trace -> reference.onnx -> rewrite -> type -> model.onnx -> engines -> p
 from __future__ import annotations
 
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
 
 from edgeir import __version__
-from edgeir.bundle import BundleWriter, bundle_name, prepared_name
+from edgeir.bundle import BundleWriter, bundle_name
 from edgeir.calibrate.eight_bits import candidates, placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.layers import GraphLayer, graph_layers
@@ -29,7 +29,7 @@ from edgeir.cli.calibrating import (
     write_calibration,
 )
 from edgeir.cli.console import Console
-from edgeir.cli.engine_builds import build_engines, runtimes_to_build
+from edgeir.cli.engine_builds import build_engines, runtimes_to_build, write_kernels, write_prepared
 from edgeir.cli.export_report import ExportFacts, counts_text, export_report, rewrites_text
 from edgeir.cli.measuring import (
     EXPORT_PICTURES,
@@ -50,7 +50,7 @@ from edgeir.cli.planning import (
 )
 from edgeir.errors import GraphError
 from edgeir.export.graph import TraceShape, save_graph
-from edgeir.export.portability import prepare
+from edgeir.export.portability import require_plugins
 from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.rewrites.catalogue import require_rules
 from edgeir.export.rewrites.cost import macs_of
@@ -82,6 +82,7 @@ class ExportRequest:
     targets: tuple[str, ...] | None
     k: int | None
     runtimes: tuple[Runtime, ...]
+    plugins: bool
     without: tuple[str, ...]
     also: tuple[str, ...]
     plan: Path | None
@@ -118,6 +119,9 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
     started = time.perf_counter()
     runtimes = runtimes_to_build(request.targets)
     require_rules([*request.without, *request.also])
+    if request.plugins:
+        for runtime in request.runtimes:
+            require_plugins(runtime)
     given_plan = None if request.plan is None else _fitting_plan(request.plan, request.precision)
     shape = request.shape
 
@@ -172,14 +176,14 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         low_macs = sum(macs_of(entry.node) for entry in graph_layers(model.graph) if _in_eight_bits(entry, plan))
         counts = _write_typed(model, plan, calibration, writer)
         console.say(f"      {counts_text(counts)}")
-        prepared = [_write_prepared(runtime, request.without, writer) for runtime in request.runtimes]
+        portable = write_prepared(request.runtimes, writer, console, plugins=request.plugins, without=request.without)
 
         console.stage(f"building engines: {', '.join(runtimes) or 'none'}")
+        write_kernels(model, writer, console)
         engines = build_engines(runtimes, writer, shape, spec, request.precision, console)
 
         console.stage("comparing with PyTorch on a real picture")
         graphs = {name: writer.path(name) for name in ("reference.onnx", "model.onnx")}
-        portable = {name: writer.path(name) for name in prepared}
         rewritten_ms = time_forms(forms, graph)
         ratio = None
         if request.precision.eight_bits:
@@ -233,14 +237,6 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         if planning is not None:
             planning.attribution.state.remove()
     return ExportOutcome(path, report)
-
-
-def _write_prepared(runtime: Runtime, without: Collection[str], writer: BundleWriter) -> str:
-    """``model.onnx`` for one runtime, beside it; gives the file's name."""
-    name = prepared_name(runtime.name)
-    save_graph(prepare(ir.load(writer.path("model.onnx")), runtime, without=without), writer.path(name))
-    writer.add(name, "prepared", parents=("model.onnx",))
-    return name
 
 
 def describe_weights(spec: ModelSpec) -> str:

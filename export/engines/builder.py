@@ -53,6 +53,7 @@ def build_engine(
     engine_path: Path,
     *,
     profile: Profile | None = None,
+    kernels: Path | None = None,
     timeout_s: float = BUILD_TIMEOUT_S,
 ) -> BuildResult:
     """Build one engine in a subprocess.
@@ -62,13 +63,15 @@ def build_engine(
         onnx_path: a typed graph.
         engine_path: where the plan file goes; it appears only when the build succeeded.
         profile: range of the dynamic input, ``None`` for a static graph.
+        kernels: ``kernels.json`` of the bundle, for TensorRT proper; versions before 10.9 use the bodies.
         timeout_s: the process is killed after that many seconds.
 
     Raises:
         BuildFailed: the parser or builder refused, the process died (with the signal's name) or ran out of time.
     """
     unfinished = engine_path.resolve().with_name(f"{engine_path.name}.part")
-    request = BuildRequest(target, str(onnx_path.resolve()), str(unfinished), profile)
+    kernels_path = None if kernels is None else str(kernels.resolve())
+    request = BuildRequest(target, str(onnx_path.resolve()), str(unfinished), profile, kernels_path)
     try:
         answer = _run_worker(request, timeout_s, where=onnx_path.name)
         unfinished.replace(engine_path)

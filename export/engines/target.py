@@ -61,12 +61,21 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """Everything a build process needs; paths are absolute."""
+    """Everything a build process needs; paths are absolute.
+
+    Attributes:
+        target: what to build for.
+        onnx_path: a typed graph.
+        engine_path: where the engine goes.
+        profile: range of the dynamic input, ``None`` for a static graph.
+        kernels_path: a ``kernels.json`` whose kernels TensorRT puts into the engine in place of the bodies.
+    """
 
     target: EngineTarget
     onnx_path: str
     engine_path: str
     profile: Profile | None
+    kernels_path: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -85,6 +94,7 @@ class BuildRequest:
             else Profile(
                 profile["input_name"], tuple(profile["minimum"]), tuple(profile["optimum"]), tuple(profile["maximum"])
             ),
+            kernels_path=data["kernels_path"],
         )
 
 

@@ -53,6 +53,7 @@ def build(request: BuildRequest) -> dict[str, Any]:
     trt: Any = _import(request.target.runtime)
     started = time.perf_counter()
     logger = _make_logger(trt)
+    kernels = _register_kernels(request)
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
     parser = trt.OnnxParser(network, logger)
@@ -82,7 +83,19 @@ def build(request: BuildRequest) -> dict[str, Any]:
         "seconds": time.perf_counter() - started,
         "bytes": data.nbytes,
         "warnings": list(logger.warnings)[:_WARNING_LIMIT],
+        "kernels": list(kernels),
     }
+
+
+def _register_kernels(request: BuildRequest) -> tuple[str, ...]:
+    """Let TensorRT proper take the bundle's kernels, where this version can; the ops that it takes them for."""
+    if request.kernels_path is None or request.target.runtime != "tensorrt":
+        return ()
+    from edgeir.ops.tensorrt.ahead import from_json
+    from edgeir.ops.tensorrt.quick import is_supported, register
+
+    file = Path(request.kernels_path)
+    return register(from_json(file.read_bytes(), where=file.name)) if is_supported() else ()
 
 
 def _import(runtime: str) -> ModuleType:

@@ -191,6 +191,26 @@ def test_rewrites_are_chosen(cli: Any, weights_file: Path, quick_trace: None, tm
         cli("export", *arguments, "--force", option, "split-conv").sentence(2, "unknown rule", "Did you mean")
 
 
+def test_the_file_for_a_tensorrt_with_plugins(cli: Any, weights_file: Path, quick_trace: None, tmp_path: Path) -> None:
+    """10.3 prefers bodies to plugins: they go, and nothing here can run the file; from 10.7 on they stay."""
+    import onnx
+
+    where = ("--checkpoint", weights_file, "--size", "64x64", "--target", "ort", "--out", tmp_path / "a.edgeir")
+    outcome = cli("export", *where, "--fp32", "--for", "jetpack-6.2", "--for", "tensorrt-11.1", "--plugins").done()
+    name = "model.tensorrt-10.3-plugins.onnx"
+    assert f"{name} has no bodies any more: only TensorRT 10.3 with the plugins can run it" in outcome.err
+    bundle = Bundle.open(tmp_path / "a.edgeir")
+    stripped, kept = (onnx.load(bundle.path / f"model.tensorrt-{one}-plugins.onnx") for one in ("10.3", "11.1"))
+    assert (len(stripped.functions), len(kept.functions)) == (0, 1)
+    assert {node.op_type for node in stripped.graph.node if node.domain == "edgeir"} == {"EdgeirGstAttention"}
+    rows = {row[0] for row in json.loads((bundle.path / "report.json").read_text())["tables"][0]["rows"]}
+    assert "model.tensorrt-11.1-plugins.onnx" in rows  # compared
+    assert name not in rows
+    cli("export", *where, "--force", "--plugins").sentence(2, "--plugins goes with --for", "--for jetpack-6.2")
+    refused = cli("export", *where, "--force", "--for", "onnxruntime", "--plugins")
+    refused.sentence(2, "ONNX Runtime has no plugins", "Leave it out")
+
+
 def test_the_file_for_a_cpu_is_what_the_backend_opens(
     cli: Any, weights_file: Path, quick_trace: None, tmp_path: Path
 ) -> None:
