@@ -110,14 +110,14 @@ def build_engines(
     for runtime in runtimes:
         target = target_for(runtime, fp8=precision is Precision.FP8)
         building = writer.path("engines/unfinished.plan")
-        kernels = writer.path(KERNELS_NAME) if runtime == "tensorrt" else None
-        if kernels is not None and not kernels.is_file():
-            kernels = None
-        result = build_engine(target, writer.path("model.onnx"), building, profile=profile, kernels=kernels)
+        written = writer.path(KERNELS_NAME)
+        given = written if runtime == "tensorrt" and written.is_file() else None
+        result = build_engine(target, writer.path("model.onnx"), building, profile=profile, kernels=given)
         relative = f"engines/{runtime}-{result.version}-{target.architecture}.plan"
         building.rename(writer.path(relative))
         writer.add(relative, "engine", parents=("model.onnx",))
         console.say(f"      {relative}: {result.bytes / 1e6:.1f} MB in {result.seconds:.0f} s")
-        note = f"For {target.devices}, from {result.layers} layers in {result.seconds:.1f} s. Not run here."
+        kernels = f" Kernels for {', '.join(result.kernels)}." if result.kernels else ""
+        note = f"For {target.devices}, from {result.layers} layers in {result.seconds:.1f} s.{kernels} Not run here."
         notes.append(EngineNote(runtime, result.version, target.architecture, relative, note))
     return tuple(notes)

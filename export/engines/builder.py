@@ -84,6 +84,7 @@ def build_engine(
         seconds=float(answer["seconds"]),
         bytes=int(answer["bytes"]),
         warnings=tuple(answer["warnings"]),
+        kernels=tuple(answer["kernels"]),
     )
 
 

@@ -109,6 +109,7 @@ class BuildResult:
         seconds: wall time of parsing and building.
         bytes: size of the engine.
         warnings: distinct warnings of the builder, at most 20.
+        kernels: ids of the ops that the builder was given kernels for, such as ``"edgeir::EdgeirKeyGraph"``.
     """
 
     target: EngineTarget
@@ -117,3 +118,4 @@ class BuildResult:
     seconds: float
     bytes: int
     warnings: tuple[str, ...]
+    kernels: tuple[str, ...] = ()

@@ -105,7 +105,7 @@ def stub(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPat
 
 GOOD_ANSWER = (
     'print("TensorRT says hello\\n" + json.dumps({"version": "1.2", "layers": 3, "seconds": 0.5, "bytes": 4, '
-    '"warnings": ["w"]}), flush=True)\n'
+    '"warnings": ["w"], "kernels": ["edgeir::EdgeirKeyGraph"]}), flush=True)\n'
 )
 WRITE = 'open(request["engine_path"], "wb").write(b"plan")\n'
 
@@ -115,6 +115,7 @@ def test_a_good_answer(stub: Stub, tmp_path: Path) -> None:
     stub(WRITE + 'sys.stderr.buffer.write(b"\\xff\\xfe what the library says")\n' + GOOD_ANSWER)
     result = build_engine(ADA, tmp_path / "model.onnx", tmp_path / "engine.plan")
     assert (tmp_path / "engine.plan").read_bytes() == b"plan"
+    assert result.kernels == ("edgeir::EdgeirKeyGraph",)
     assert names(tmp_path) == ["engine.plan"]
     assert (result.version, result.layers, result.seconds, result.bytes) == ("1.2", 3, 0.5, 4)
     assert result.warnings == ("w",)

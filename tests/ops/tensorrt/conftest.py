@@ -19,6 +19,7 @@ import pytest
 from edgeir.errors import MissingDependency
 from edgeir.ops import toolchain
 from edgeir.ops.tensorrt import library
+from edgeir.runtime.cuda_driver import CudaDevice
 
 HERE = Path(__file__).parent
 EMULATOR = HERE.parent / "cuda"
@@ -149,6 +150,20 @@ def harness(
         compiled(["g++", *flags, *systems, str(HERE / "harness.cpp"), "-ldl", "-o", str(program)])
         harness_programs[headers] = program
     return Harness(harness_programs[headers], made, tmp_path)
+
+
+@pytest.fixture
+def gpu_harness(headers: Path, tmp_path: Path) -> Harness:
+    """The harness on a library that `edgeir plugins build` makes for this machine's GPU."""
+    try:
+        with CudaDevice() as device:
+            architecture = device.architecture
+    except MissingDependency as error:
+        pytest.skip(str(error))
+    made, _ = library.build(headers, (architecture,), tmp_path / "plugins")
+    program = tmp_path / "harness"
+    compiled(["nvcc", "-std=c++17", "-isystem", str(headers), str(HERE / "harness.cpp"), "-ldl", "-o", str(program)])
+    return Harness(program, made.path, tmp_path)
 
 
 @pytest.fixture(scope="session")

@@ -70,6 +70,15 @@ def test_gst_attention(dtype: Any, harness: Any) -> None:
     assert int(harness.stdout.split()[1]) > 0
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_on_a_gpu(dtype: Any, gpu_harness: Any) -> None:
+    """The real library on device buffers gives what the emulated one gives."""
+    test_key_graph(dtype, gpu_harness)
+    test_key_graph_attention(dtype, gpu_harness)
+    test_gst_attention(dtype, gpu_harness)
+
+
 def test_what_it_refuses(harness: Any) -> None:
     """The number is the question that was refused; TensorRT's own log gets the reason."""
     attributes, inputs, output = graph_request()
