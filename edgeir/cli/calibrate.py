@@ -23,7 +23,7 @@ def command(
     samples: int | None = typer.Option(None, "--samples", help="Degraded crops to find ranges on (22)."),
     ranges: Path | None = typer.Option(None, "--ranges", help="A ranges.json to judge, instead of finding one."),
     attribute: bool = typer.Option(
-        True, "--attribute/--no-attribute", help="Measure what each layer costs alone: minutes at 256x256."
+        True, "--attribute/--no-attribute", help="Measure what each layer costs alone: minutes, hours for a large one."
     ),
     mean_db: float | None = typer.Option(
         None, "--drift-budget", metavar="DB", help="Mean loss of PSNR allowed: choose layers for it."
