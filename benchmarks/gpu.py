@@ -29,15 +29,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.gpu_ways import Inputs, Workload, attention_workload, gst_workload, key_graph_workload
 from benchmarks.result_files import write_result
 from edgeir.ops import toolchain
-from edgeir.ops.tensorrt.ahead import Baked, compile_ahead
-from edgeir.ops.tensorrt.checking import Case, cases, check
+from edgeir.ops.tensorrt.ahead import AHEAD, Baked, baked, compile_ahead
+from edgeir.ops.tensorrt.checking import Case, cases, check, judged
 from edgeir.runtime.cuda_driver import CudaDevice, Launch
 
 ROUNDS = 15
@@ -77,47 +76,30 @@ def workloads(library: ctypes.CDLL, **options: Any) -> Iterator[Workload]:
 
 
 def check_ahead(device: CudaDevice) -> list[dict[str, object]]:
-    """PTX of the two ops that have it, launched with TensorRT's arguments, on the cases of the same sizes."""
+    """PTX of the ops that have it, launched with TensorRT's arguments, on the same cases."""
     rows = []
     for case in cases():
-        baked = _baked(case)
-        if baked is None:
+        of = _baked(case)
+        if of is None:
             continue
-        made = compile_ahead(baked)
-        output = np.zeros(case.wanted.shape, bool if case.wanted.dtype == bool else case.dtype)
+        made, output = compile_ahead(of), case.output
         with device.holding(*case.inputs, output) as addresses:
             launch = Launch((made.grid_x, made.grid_y, case.sizes[0]), made.threads, made.shared_bytes)
-            device.launch(device.kernel(made.ptx, baked.name), launch, addresses)
+            device.launch(device.kernel(made.ptx, of.name), launch, addresses)
             found = device.read(addresses[-1], output)
-        error = float(np.abs(found.astype(np.float64) - case.wanted).max())
-        passed = error <= case.tolerance
-        shown = error if np.isfinite(error) else None
-        rows.append({"case": f"PTX {case.name}", "error": shown, "at_most": case.tolerance, "passed": passed})
+        rows.append({**judged(case, found).row(), "case": f"PTX {case.name}"})
     return rows
 
 
 def _baked(case: Case) -> Baked | None:
-    if case.op.name == "EdgeirKeyGraph":
-        sizes = dict(zip(("N", "C", "K"), case.sizes[1:], strict=True))
-    elif case.op.name == "EdgeirKeyGraphAttention":
-        sizes = dict(zip(("HEADS", "N", "D"), case.sizes[1:4], strict=True))
-    else:
+    if case.op.name not in AHEAD:
         return None
-    return Baked(case.op.name, case.dtype, tuple(sizes.items()))
+    return baked(case.op.name, [array.shape for array in case.inputs], case.attributes, case.dtype)
 
 
 def check_launchers(library: ctypes.CDLL, device: CudaDevice) -> list[dict[str, object]]:
     """Every case against its twin."""
-    verdicts = [check(library, case, device) for case in cases()]
-    return [
-        {
-            "case": one.case.name,
-            "error": one.error if np.isfinite(one.error) else None,
-            "at_most": one.case.tolerance,
-            "passed": one.passed,
-        }
-        for one in verdicts
-    ]
+    return [check(library, case, device).row() for case in cases()]
 
 
 def errors(workload: Workload, inputs: Inputs) -> dict[str, float]:

@@ -71,6 +71,16 @@ def launch(library: ctypes.CDLL, name: str, tensors: list[Tensor], sizes: tuple[
         raise RuntimeError(f"{name} gave {status} for {tuple(tensors[0].shape)}")
 
 
+def normal_numbers(random: torch.Generator, dtype: torch.dtype, *shape: int) -> Tensor:
+    """Normally distributed, on the generator's device."""
+    return torch.randn(*shape, generator=random, device=random.device).to(dtype)
+
+
+def directions(of: Inputs) -> tuple[Tensor, Tensor]:
+    """Queries and keys whose plain products are the logits, but for the bias."""
+    return F.normalize(of["query"], dim=-1) * of["scale"], F.normalize(of["key"], dim=-1)
+
+
 # Key-graph attention: query, key, value (windows, heads, n, d), keep (windows, n, n), bias (heads, n, n), scale.
 
 
@@ -92,15 +102,13 @@ def masked_attention(of: Inputs) -> Tensor:
 def attention_with_added_mask(of: Inputs) -> Tensor:
     """Torch's own attention with bias and mask in one tensor, which is made here: each layer has its own bias."""
     mask = of["bias"].masked_fill(~of["keep"][:, None], float("-inf"))
-    query = F.normalize(of["query"], dim=-1) * of["scale"]
-    key = F.normalize(of["key"], dim=-1)
+    query, key = directions(of)
     return F.scaled_dot_product_attention(query, key, of["value"], attn_mask=mask, scale=1.0)
 
 
 def attention_without_bias(of: Inputs) -> Tensor:
     """Torch's own attention with a boolean mask, which leaves no room for a bias: what it would take at least."""
-    query = F.normalize(of["query"], dim=-1) * of["scale"]
-    key = F.normalize(of["key"], dim=-1)
+    query, key = directions(of)
     return F.scaled_dot_product_attention(query, key, of["value"], attn_mask=of["keep"][:, None], scale=1.0)
 
 
@@ -123,8 +131,7 @@ def flex(of: Inputs, *, masks: dict[int, BlockMask], attend: Callable[..., Tenso
         masks[keep.data_ptr()] = block_mask(keep)
     width = of["query"].shape[-1]
     room = (0, (1 << (width - 1).bit_length()) - width)
-    query = F.pad(F.normalize(of["query"], dim=-1) * of["scale"], room)
-    key = F.pad(F.normalize(of["key"], dim=-1), room)
+    query, key = (F.pad(rows, room) for rows in directions(of))
     found = attend(
         query,
         key,
@@ -141,10 +148,7 @@ def make_attention(
 ) -> dict[str, Tensor]:
     """Random tokens, and a key graph of random neighbours: k of n in every row, as scattered as they can be."""
     random = torch.Generator(device).manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=random, device=device).to(dtype)
-
+    normal = partial(normal_numbers, random, dtype)
     order = torch.rand(windows, n, n, generator=random, device=device)
     keep = order <= order.kthvalue(k, dim=-1, keepdim=True).values
     rows = {name: normal(windows, heads, n, d) for name in ("query", "key", "value")}
@@ -208,17 +212,20 @@ def our_key_graph(library: ctypes.CDLL, k: int, of: Inputs) -> Tensor:
     return keep
 
 
+def similarities(tokens: Tensor) -> Tensor:
+    """``(windows, n, c) -> (windows, n, n)``, as `fused.key_graph` takes them; that one asks for state as well."""
+    return tokens @ (tokens - tokens.mean(dim=1, keepdim=True)).transpose(-2, -1)
+
+
 def topk_key_graph(k: int, of: Inputs) -> Tensor:
     """A matrix product, topk, and a comparison with the last of them."""
-    tokens = of["tokens"]
-    similarity = tokens @ (tokens - tokens.mean(dim=1, keepdim=True)).transpose(-2, -1)
+    similarity = similarities(of["tokens"])
     return similarity >= similarity.topk(k, dim=-1).values[..., -1:]
 
 
 def scattered_key_graph(k: int, of: Inputs) -> Tensor:
     """The same, with the indices of topk written into an empty graph."""
-    tokens = of["tokens"]
-    similarity = tokens @ (tokens - tokens.mean(dim=1, keepdim=True)).transpose(-2, -1)
+    similarity = similarities(of["tokens"])
     keep = torch.zeros_like(similarity, dtype=torch.bool)
     return keep.scatter_(-1, similarity.topk(k, dim=-1, sorted=False).indices, True)
 
@@ -298,10 +305,7 @@ def make_gst(
 ) -> dict[str, Tensor]:
     """Random maps."""
     random = torch.Generator(device).manual_seed(seed)
-
-    def normal(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=random, device=device).to(dtype)
-
+    normal = partial(normal_numbers, random, dtype)
     maps = {name: normal(batch, channels, side, side) for name in ("query", "key", "value")}
     tokens = normal(batch, channels, side // stride, side // stride)
     temperature = (1 + torch.rand(heads, 1, 1, generator=random, device=device)).to(dtype)

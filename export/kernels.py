@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import onnx.shape_inference
 import onnx_ir as ir
 
+from edgeir.errors import UsageError
 from edgeir.ops import table
-from edgeir.ops.tensorrt.ahead import AHEAD, TYPES, Baked, baked
+from edgeir.ops.tensorrt.ahead import AHEAD, Baked, baked
+
+_MOST_AXES = 4
 
 
 def kernels_wanted(model: ir.Model) -> tuple[Baked, ...]:
@@ -23,16 +28,14 @@ def kernels_wanted(model: ir.Model) -> tuple[Baked, ...]:
         shapes = [_shape(value) for value in node.inputs]
         first = node.inputs[0]
         dtype = first.dtype.numpy().name if first is not None and first.dtype is not None else ""
-        sizes = [shapes[tensor][axis] for tensor, axis in AHEAD[node.op_type].sizes.values() if shapes[tensor]]
-        if dtype not in TYPES or None in sizes or len(sizes) < len(AHEAD[node.op_type].sizes):
-            continue
         attributes = {name: node.attributes[name].as_int() for name in AHEAD[node.op_type].attributes.values()}
-        found[baked(node.op_type, shapes, attributes, dtype)] = None
+        with suppress(UsageError):
+            found[baked(node.op_type, shapes, attributes, dtype)] = None
     return tuple(found)
 
 
 def _shape(value: ir.Value | None) -> list[int | None]:
-    """Sizes, ``None`` where one is not fixed; nothing where the shape is unknown."""
+    """Sizes, ``None`` where one is not fixed: all of them where the shape is unknown."""
     if value is None or value.shape is None:
-        return []
+        return [None] * _MOST_AXES
     return [size if isinstance(size, int) else None for size in value.shape]

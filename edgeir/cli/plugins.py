@@ -135,7 +135,7 @@ def check(
         with CudaDevice() as device:
             for row, one in usable:
                 row["device"] = device.name
-                row["kernels"] = [_verdict(verdict) for verdict in _run(one, device)]
+                row["kernels"] = [verdict.row() for verdict in _run(one, device)]
     except MissingDependency as error:
         not_run = str(error)
     if as_json:
@@ -151,17 +151,6 @@ def _run(library: Any, device: Any) -> list[Verdict]:
     from edgeir.ops.tensorrt import checking
 
     return [checking.check(library, case, device) for case in checking.cases()]
-
-
-def _verdict(verdict: Verdict) -> dict[str, Any]:
-    error = verdict.error if verdict.status == 0 else None
-    return {
-        "case": verdict.case.name,
-        "error": error,
-        "tolerance": verdict.case.tolerance,
-        "status": verdict.status,
-        "passed": verdict.passed,
-    }
 
 
 def _print_check(results: list[dict[str, Any]], not_run: str | None) -> None:
@@ -180,8 +169,8 @@ def _print_check(results: list[dict[str, Any]], not_run: str | None) -> None:
             rows=tuple(
                 (
                     one["case"],
-                    "not launched" if one["error"] is None else f"{one['error']:.2g}",
-                    f"{one['tolerance']:g}",
+                    _difference(one),
+                    f"{one['at_most']:g}",
                     "passed" if one["passed"] else "FAILED",
                 )
                 for _, one in kernels
@@ -191,6 +180,12 @@ def _print_check(results: list[dict[str, Any]], not_run: str | None) -> None:
     )
     summary = f"{_count(results)}; " + ("kernels were not run." if not_run else f"{len(kernels)} kernel calls.")
     print_result(emit(Report(title="edgeir plugins check", summary=summary, checks=checks, tables=tables), "text"))
+
+
+def _difference(row: dict[str, Any]) -> str:
+    if row["status"] != 0:
+        return "not launched"
+    return "not a number" if row["error"] is None else f"{row['error']:.2g}"
 
 
 def _count(libraries: Sized) -> str:

@@ -6,9 +6,9 @@ The library's functions take addresses, so a device that allocates, copies and w
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -43,14 +43,14 @@ class Case:
         inputs: arrays, in the order of the table.
         sizes: integers behind the addresses.
         wanted: the twin's answer in float64, or the exact key graph.
-        workspace: integers that the size of a workspace follows from, ``()`` without one.
+        attributes: of a node, name to value.
     """
 
     op: table.FusedOp
     inputs: tuple[Array, ...]
     sizes: tuple[int, ...]
     wanted: Array
-    workspace: tuple[int, ...] = ()
+    attributes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def dtype(self) -> str:
@@ -61,6 +61,11 @@ class Case:
     def name(self) -> str:
         """``"EdgeirKeyGraph 2x64x20 float16"``."""
         return f"{self.op.name} {'x'.join(map(str, self.inputs[0].shape))} {self.dtype}"
+
+    @property
+    def output(self) -> Array:
+        """An empty answer, in the type that a kernel gives."""
+        return np.zeros(self.wanted.shape, bool if self.op is table.KEY_GRAPH else self.dtype)
 
     @property
     def tolerance(self) -> float:
@@ -80,6 +85,16 @@ class Verdict:
     def passed(self) -> bool:
         """Close enough."""
         return self.status == 0 and self.error <= self.case.tolerance
+
+    def row(self) -> dict[str, object]:
+        """For JSON: an error that is no finite number is ``None``."""
+        return {
+            "case": self.case.name,
+            "error": self.error if np.isfinite(self.error) else None,
+            "at_most": self.case.tolerance,
+            "status": self.status,
+            "passed": self.passed,
+        }
 
 
 _FUNCTIONS = {
@@ -111,7 +126,7 @@ def _key_graph(windows: int, n: int, c: int, k: int, dtype: str) -> Case:
     """Whole numbers and a power of two of tokens: every sum is exact, so the choice is one."""
     tokens = np.random.default_rng(n).integers(-4, 5, (windows, n, c)).astype(dtype)
     wanted = reference.key_graph(tokens.astype(np.float64), k)
-    return Case(table.KEY_GRAPH, (tokens,), (windows, n, c, k), wanted)
+    return Case(table.KEY_GRAPH, (tokens,), (windows, n, c, k), wanted, {"k": k})
 
 
 def _attention(windows: int, heads: int, n: int, d: int, dtype: str) -> Case:
@@ -136,7 +151,7 @@ def _gst(batch: int, channels: int, side: int, heads: int, stride: int, dtype: s
     wide: list[Any] = [*(array.astype(np.float64) for array in inputs), heads]
     wanted = reference.gst_attention(*wide)
     sizes = (batch, channels, side, side, heads, stride)
-    return Case(table.GST_ATTENTION, inputs, sizes, wanted, workspace=sizes)
+    return Case(table.GST_ATTENTION, inputs, sizes, wanted, {"heads": heads, "stride": stride})
 
 
 def check(library: ctypes.CDLL, case: Case, device: Device) -> Verdict:
@@ -148,12 +163,12 @@ def check(library: ctypes.CDLL, case: Case, device: Device) -> Verdict:
         device: that holds the arrays; the library's kernels must run there.
     """
     name, kind = _FUNCTIONS[case.op.name], _TYPES[case.dtype]
-    output = np.zeros(case.wanted.shape, bool if case.op is table.KEY_GRAPH else case.dtype)
+    output = case.output
     arrays = [*case.inputs, output]
-    if case.workspace:
+    if case.op is table.GST_ATTENTION:
         asked = getattr(library, f"{name}_workspace")
         asked.restype = ctypes.c_int64
-        size = int(asked(*map(ctypes.c_int, case.workspace), ctypes.c_int(kind)))
+        size = int(asked(*map(ctypes.c_int, case.sizes), ctypes.c_int(kind)))
         if size < 0:
             return Verdict(case, float("inf"), size)
         arrays.append(np.zeros(size, np.uint8))
@@ -166,8 +181,13 @@ def check(library: ctypes.CDLL, case: Case, device: Device) -> Verdict:
         if status != 0:
             return Verdict(case, float("inf"), status)
         found = device.read(addresses[len(case.inputs)], output)
+    return judged(case, found)
+
+
+def judged(case: Case, found: Array) -> Verdict:
+    """What an answer is worth: the share of a key graph that is wrong, else the largest difference."""
     if case.op is table.KEY_GRAPH:
-        return Verdict(case, float((found != case.wanted).mean()), status)
+        return Verdict(case, float((found != case.wanted).mean()), 0)
     if not np.isfinite(found.astype(np.float32)).all():
-        return Verdict(case, float("inf"), status)
-    return Verdict(case, float(np.abs(found.astype(np.float64) - case.wanted).max()), status)
+        return Verdict(case, float("inf"), 0)
+    return Verdict(case, float(np.abs(found.astype(np.float64) - case.wanted).max()), 0)
