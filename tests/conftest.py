@@ -73,19 +73,27 @@ def tool() -> Callable[[str], ModuleType]:
 
 
 @pytest.fixture(scope="session")
-def emulated_library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def emulated_objects(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     """The kernels and their launchers, compiled for the emulator of CUDA blocks on this CPU (tests/ops/cuda)."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("g++ is not on this machine: the kernels are not run in the emulator")
-    library = tmp_path_factory.mktemp("emulated") / "kernels.so"
+    folder = tmp_path_factory.mktemp("emulated")
     root = Path(__file__).parents[1]
     sources = root / "edgeir" / "ops" / "cuda"
-    flags = ["-std=c++17", "-O2", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
+    flags = ["-std=c++17", "-O2", "-c", "-fPIC", "-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
     folders = [f"-I{root / 'tests' / 'ops' / 'cuda'}", f"-I{sources}"]
     command = [compiler, *flags, "-DEDGEIR_EMULATED", *folders, "-x", "c++", *map(str, sorted(sources.glob("*.cu")))]
-    built = subprocess.run([*command, "-o", str(library)], capture_output=True, text=True)
+    built = subprocess.run(command, capture_output=True, text=True, cwd=folder)
     assert built.returncode == 0, built.stderr
+    return sorted(folder.glob("*.o"))
+
+
+@pytest.fixture(scope="session")
+def emulated_library(emulated_objects: list[Path]) -> Path:
+    """Those kernels as a library."""
+    library = emulated_objects[0].with_name("kernels.so")
+    subprocess.run(["g++", "-shared", *map(str, emulated_objects), "-o", str(library)], check=True)
     return library
 
 

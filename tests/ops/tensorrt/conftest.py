@@ -22,7 +22,6 @@ from edgeir.ops.tensorrt import library
 from edgeir.runtime.cuda_driver import CudaDevice
 
 HERE = Path(__file__).parent
-EMULATOR = HERE.parent / "cuda"
 _NO_HEADERS = (
     "TensorRT's headers are not on this machine: the C++ adaptor is not compiled. To compile it, set "
     "EDGEIR_TENSORRT_HEADERS to the include folder of one TensorRT or of several (10.0 or later)."
@@ -66,7 +65,7 @@ def compiled(command: list[str]) -> None:
 
 
 @pytest.fixture(scope="session")
-def plugin_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+def plugin_library(tmp_path_factory: pytest.TempPathFactory, emulated_objects: list[Path]) -> Callable[[Path], Path]:
     """``plugin_library(headers)``: plugins.cpp against these headers, on kernels that run on this CPU."""
 
     @cache
@@ -79,17 +78,8 @@ def plugin_library(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path],
         adaptor = Path(library.__file__).parent / "plugins.cpp"
         hidden = ["-fvisibility=hidden", '-DEDGEIR_BUILD="emulated"']
         compiled([compiler, *flags, *hidden, *sources, *systems, "-c", str(adaptor), "-o", str(folder / "adaptor.o")])
-        kernels = [
-            "-DEDGEIR_EMULATED",
-            f"-I{EMULATOR}",
-            "-x",
-            "c++",
-            *map(str, sorted(toolchain.CUDA_SOURCES.glob("*.cu"))),
-        ]
         made = folder / library.LIBRARY
-        compiled(
-            [compiler, *flags, "-shared", *sources, *kernels, "-x", "none", str(folder / "adaptor.o"), "-o", str(made)]
-        )
+        compiled([compiler, "-shared", *map(str, emulated_objects), str(folder / "adaptor.o"), "-o", str(made)])
         return made
 
     return build
