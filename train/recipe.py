@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from edgeir.errors import UsageError, nearest
 from edgeir.imaging.draws import Mixture, parse_mixture
+from edgeir.recipe import Section, find_named, names_in, parse_section, read_yaml
 
 _LATER = {"loss": None, "sharpest": 1.0, "grey": 0.0, "channel_shuffle": 0.0}
 """Options of sections that recipes did not have from the beginning; at these values a digest does not know them."""
@@ -27,12 +26,6 @@ PUBLISHED = Path(__file__).parent / "recipes"
 Positive = Annotated[int, Field(gt=0)]
 NotNegative = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, lt=1)]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, values do not change."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Model(Section):
@@ -281,7 +274,7 @@ class Recipe(Section):
 
 def published() -> list[str]:
     """Names of the recipes that come with edgeir."""
-    return sorted(path.stem for path in PUBLISHED.glob("*.yaml"))
+    return names_in(PUBLISHED)
 
 
 def find_recipe(name: str) -> Path:
@@ -290,15 +283,7 @@ def find_recipe(name: str) -> Path:
     Raises:
         UsageError: neither; offers the nearest name.
     """
-    path = Path(name)
-    if path.is_file():
-        return path
-    shipped = PUBLISHED / f"{name}.yaml"
-    if path.name == name and shipped.is_file():
-        return shipped
-    if path.suffix in (".yaml", ".yml"):
-        raise UsageError("there is no such recipe file", where=name, fix=f"Or name one of: {', '.join(published())}.")
-    raise UsageError(f"unknown recipe '{name}'", fix=nearest(name, published()))
+    return find_named(name, PUBLISHED, what="recipe")
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -307,15 +292,7 @@ def read_recipe(path: Path) -> Recipe:
     Raises:
         UsageError: not YAML, an unknown key (offers the nearest), a missing one, or a value out of range.
     """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise UsageError("the recipe is not YAML", where=place, got=getattr(error, "problem", None)) from error
-    except OSError as error:
-        raise UsageError("the recipe cannot be read", where=str(path), got=error.strerror) from error
-    return parse_recipe(content, where=str(path))
+    return parse_recipe(read_yaml(path, what="recipe"), where=str(path))
 
 
 def recipe_yaml(recipe: Recipe) -> str:
@@ -329,46 +306,6 @@ def parse_recipe(content: Any, *, where: str) -> Recipe:
     Raises:
         UsageError: as `read_recipe`.
     """
-    if not isinstance(content, Mapping):
-        raise UsageError("a recipe is a table of keys", where=where, got=type(content).__name__)
-    try:
-        recipe = Recipe.model_validate(content)
-    except ValidationError as error:
-        raise _first_problem(error, where) from error
+    recipe = parse_section(Recipe, content, where=where, what="recipe")
     recipe.mixture()
     return recipe
-
-
-def _first_problem(error: ValidationError, where: str) -> UsageError:
-    problem = error.errors()[0]
-    place = ".".join(str(part) for part in problem["loc"])
-    full = f"{where}: {place}" if place else where
-    if problem["type"] == "extra_forbidden":
-        key = str(problem["loc"][-1])
-        section = _section_at(problem["loc"][:-1])
-        return UsageError(f"unknown key '{key}'", where=full, fix=nearest(key, section.model_fields))
-    if problem["type"] == "missing":
-        return UsageError("a key is missing", where=full)
-    message = str(problem["msg"]).removeprefix("Value error, ")
-    got = None if isinstance(problem["input"], (Mapping, Section)) else repr(problem["input"])
-    return UsageError(message[:1].lower() + message[1:], where=full, got=got)
-
-
-def _section_at(location: tuple[int | str, ...]) -> type[Section]:
-    """The section class at a place such as ``("data", 0)``."""
-    section: type[Section] = Recipe
-    for part in location:
-        if isinstance(part, int):
-            continue
-        field = section.model_fields.get(part)
-        if field is None:
-            break
-        section = next((kind for kind in _classes(field.annotation) if issubclass(kind, Section)), section)
-    return section
-
-
-def _classes(annotation: Any) -> list[type]:
-    """All classes inside an annotation."""
-    if isinstance(annotation, type) and not get_args(annotation):
-        return [annotation]
-    return [kind for argument in get_args(annotation) for kind in _classes(argument)]
