@@ -32,6 +32,8 @@ def heavy_after(code: str) -> list[str]:
         "edgeir.ops.table",
         "edgeir.models.registry",
         "edgeir.report.formats",
+        "edgeir.runtime.board",
+        "edgeir.runtime.power",
         "edgeir.cli.main",
     ],
 )

@@ -43,6 +43,7 @@ PARTS = (
     Part("scikit-learn", "sklearn", "two of the measuring pictures", "pip install 'edgeir[export]'"),
     Part("tensorrt_rtx_cu13", "tensorrt_rtx", "engines for RTX cards", "pip install 'edgeir[rtx]'"),
     Part("tensorrt", "tensorrt", "engines for this machine's GPU, Jetson included", "JetPack, or NVIDIA's own index"),
+    Part("nvidia-ml-py", "pynvml", "power and clocks of NVIDIA cards in bench", "pip install 'edgeir[nvml]'"),
     Part("nvcc", None, "kernels for TensorRT in bundles, edgeir plugins build", "install NVIDIA's CUDA toolkit"),
     Part("cmake", None, "edgeir plugins build", "install CMake 3.18 or later"),
     Part("nvidia-smi", None, "use of an NVIDIA GPU", "install NVIDIA's driver"),
