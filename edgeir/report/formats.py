@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from edgeir.errors import UsageError, nearest
+from edgeir.report.csv_format import to_csv
 from edgeir.report.html import to_html
 from edgeir.report.json_format import to_json
 from edgeir.report.junit import to_junit
@@ -18,6 +19,7 @@ FORMATS: Mapping[str, Callable[[Report], str]] = {
     "markdown": to_markdown,
     "html": to_html,
     "junit": to_junit,
+    "csv": to_csv,
 }
 
 

@@ -7,9 +7,11 @@ import binascii
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from edgeir.errors import UsageError
+from edgeir.report.chart import Chart, ChartKind
+from edgeir.report.comparison import Comparison
 from edgeir.report.value import REPORT_VERSION, Cell, Check, Fact, Report, Table
 
 _NAMED = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
@@ -19,7 +21,8 @@ def to_json(report: Report) -> str:
     """Indented JSON with a final newline.
 
     Numbers that JSON does not know become ``{"number": "inf"}`` in facts and tables, where a text may stand as well,
-    and the string ``"inf"``, ``"-inf"`` or ``"nan"`` in checks and provenance.
+    and the string ``"inf"``, ``"-inf"`` or ``"nan"`` in checks and provenance. A chart of kind ``"pareto"`` names the
+    rows of its table that are on the front, counted from 0.
     """
     data = {
         "schema_version": report.schema_version,
@@ -39,7 +42,11 @@ def to_json(report: Report) -> str:
             }
             for table in report.tables
         ],
-        "pictures": {name: base64.b64encode(png).decode("ascii") for name, png in report.pictures.items()},
+        "charts": [_chart(chart, report) for chart in report.charts],
+        "comparisons": [
+            {"caption": comparison.caption, "layers": _encoded(comparison.layers)} for comparison in report.comparisons
+        ],
+        "pictures": _encoded(report.pictures),
         "provenance": _plain(report.provenance),
         "notes": list(report.notes),
     }
@@ -47,7 +54,9 @@ def to_json(report: Report) -> str:
 
 
 def report_from_json(text: str, *, where: str = "report") -> Report:
-    """Inverse of `to_json`; ``passed`` and ``verdict`` are computed, not believed.
+    """Inverse of `to_json`; ``passed``, ``verdict`` and ``front`` are computed, not believed.
+
+    A report of an older version becomes one of this version.
 
     Raises:
         UsageError: not a report, or one of a newer edgeir; ``where`` names the file.
@@ -59,26 +68,35 @@ def report_from_json(text: str, *, where: str = "report") -> Report:
                 "the report comes from a newer edgeir", where=where, got=str(version), fix="Update edgeir."
             )
         return Report(
-            title=data["title"],
-            summary=data["summary"],
-            facts=tuple(Fact(fact["label"], _uncell(fact["value"])) for fact in data["facts"]),
+            title=_text(data["title"]),
+            summary=_text(data["summary"]),
+            facts=tuple(Fact(_text(fact["label"]), _uncell(fact["value"])) for fact in data["facts"]),
             checks=tuple(_uncheck(check) for check in data["checks"]),
             tables=tuple(
                 Table(
-                    table["title"],
-                    tuple(table["columns"]),
+                    _text(table["title"]),
+                    tuple(_text(column) for column in table["columns"]),
                     tuple(tuple(_uncell(value) for value in row) for row in table["rows"]),
-                    table["note"],
+                    _text(table["note"]),
                     bool(table.get("heat", False)),
                 )
                 for table in data["tables"]
             ),
-            pictures={name: base64.b64decode(png, validate=True) for name, png in data["pictures"].items()},
-            provenance=data["provenance"],
-            notes=tuple(data["notes"]),
-            schema_version=version,
+            pictures=_decoded(data["pictures"]),
+            provenance=dict(data["provenance"]),
+            notes=tuple(_text(note) for note in data["notes"]),
+            charts=tuple(_unchart(chart) for chart in data.get("charts", ())),
+            comparisons=tuple(
+                Comparison(_text(comparison["caption"]), _decoded(comparison["layers"]))
+                for comparison in data.get("comparisons", ())
+            ),
         )
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError, binascii.Error) as error:
+    except UsageError as error:
+        if error.where == where:
+            raise
+        inside = f"{error.where}: {error.what}" if error.where else error.what
+        raise UsageError(inside, where=where, expected=error.expected, got=error.got, fix=error.fix) from error
+    except (AttributeError, LookupError, TypeError, ValueError, OverflowError, RecursionError, binascii.Error) as error:
         raise UsageError(
             "this is not a report of edgeir", where=where, got=f"{type(error).__name__}: {error}"
         ) from error
@@ -101,14 +119,57 @@ def _check(check: Check) -> dict[str, Any]:
 def _uncheck(data: Mapping[str, Any]) -> Check:
     warn = data["warn"]
     return Check(
-        name=data["name"],
+        name=_text(data["name"]),
         value=_number(data["value"]),
         limit=_number(data["limit"]),
-        unit=data["unit"],
+        unit=_text(data["unit"]),
         kind=data["kind"],
-        advice=data["advice"],
+        advice=_text(data["advice"]),
         warn=None if warn is None else _number(warn),
     )
+
+
+def _chart(chart: Chart, report: Report) -> dict[str, Any]:
+    return {
+        "title": chart.title,
+        "kind": chart.kind,
+        "table": chart.table,
+        "x": chart.x,
+        "y": list(chart.y),
+        "group": chart.group,
+        "label": chart.label,
+        "log_x": chart.log_x,
+        "note": chart.note,
+        **({"front": list(chart.front(chart.find(report.tables)))} if chart.kind == "pareto" else {}),
+    }
+
+
+def _unchart(data: Mapping[str, Any]) -> Chart:
+    return Chart(
+        title=_text(data["title"]),
+        kind=cast(ChartKind, _text(data["kind"])),
+        table=_text(data["table"]),
+        x=_text(data["x"]),
+        y=tuple(_text(name) for name in data["y"]),
+        group=None if data["group"] is None else _text(data["group"]),
+        label=None if data["label"] is None else _text(data["label"]),
+        log_x=bool(data["log_x"]),
+        note=_text(data["note"]),
+    )
+
+
+def _encoded(pictures: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: base64.b64encode(png).decode("ascii") for name, png in pictures.items()}
+
+
+def _decoded(pictures: Mapping[str, str]) -> dict[str, bytes]:
+    return {name: base64.b64decode(png, validate=True) for name, png in pictures.items()}
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"a text was expected, not {type(value).__name__}")
+    return value
 
 
 def _number(value: float | str) -> float:

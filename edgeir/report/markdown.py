@@ -23,7 +23,7 @@ def to_markdown(report: Report) -> str:
         advice = [f"- **{escape(check.name)}**: {escape(check.advice)}" for check in report.checks if _advises(check)]
         if advice:
             blocks.append("\n".join(advice))
-    for table in report.tables:
+    for table in (wording.marked(report, table) for table in report.tables):
         blocks += [f"## {escape(table.title)}", _table(table)]
         if table.note:
             blocks.append(escape(table.note))

@@ -33,7 +33,7 @@ def terminal_view(report: Report) -> RenderableType:
     if report.checks:
         style = _STYLES["passed" if report.passed else "failed"]
         parts += [Text(), Text(report.verdict, style=style), *(_check(check) for check in report.checks)]
-    for table in report.tables:
+    for table in (wording.marked(report, table) for table in report.tables):
         parts += [Text(), _text(table.title, "bold"), _table(table)]
         if table.note:
             parts.append(_text(table.note, "dim"))

@@ -8,8 +8,11 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from edgeir.errors import UsageError
+from edgeir.report.chart import Chart
+from edgeir.report.comparison import Comparison
 
-REPORT_VERSION = 1
+# 2: charts and comparisons. A file of version 1 is read as one without them.
+REPORT_VERSION = 2
 
 Cell = str | int | float | bool | None
 Status = Literal["passed", "warned", "failed"]
@@ -120,9 +123,14 @@ class Report:
         facts: what was examined.
         checks: what was held against a limit.
         tables: the numbers.
+        charts: ways to look at the tables; only the HTML format draws them, text marks what is on a Pareto front.
+        comparisons: pictures of the same thing, to be laid over each other; only the HTML format shows them.
         pictures: caption to PNG file content; only the HTML format shows them.
         provenance: `edgeir.provenance.Provenance.to_dict`, or empty.
         notes: sentences about how the numbers came about.
+
+    Raises:
+        UsageError: a chart draws a table or a column that the report does not have.
     """
 
     title: str
@@ -134,6 +142,16 @@ class Report:
     provenance: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     schema_version: int = REPORT_VERSION
+    charts: tuple[Chart, ...] = ()
+    comparisons: tuple[Comparison, ...] = ()
+
+    def __post_init__(self) -> None:
+        for chart in self.charts:
+            chart.find(self.tables)
+
+    def charts_of(self, table: Table) -> tuple[Chart, ...]:
+        """The charts that draw ``table``, in order."""
+        return tuple(chart for chart in self.charts if chart.table == table.title)
 
     @property
     def passed(self) -> bool:

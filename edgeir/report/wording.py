@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+from edgeir.report.chart import Chart
 from edgeir.report.value import Cell, Check, Report, Table
 
 SIGNIFICANT_DIGITS = 4
@@ -53,6 +55,42 @@ def shades(table: Table) -> tuple[tuple[int, ...], ...]:
     if not table.heat or largest <= 0:
         return tuple((0,) * len(row) for row in finite)
     return tuple(tuple(round(100 * max(value, 0.0) / largest) for value in row) for row in finite)
+
+
+def marked(report: Report, table: Table) -> Table:
+    """``table`` as it is shown: with a first column of stars where the report draws a Pareto front of it.
+
+    A second such chart has two stars, and so on; a sentence below the table says which is which.
+    """
+    fronts = [(chart, frozenset(chart.front(table))) for chart in report.charts_of(table) if chart.kind == "pareto"]
+    if not fronts:
+        return table
+    stars = [" ".join("*" * n for n, (_, rows) in enumerate(fronts, 1) if i in rows) for i in range(len(table.rows))]
+    sentences = [
+        f"{'*' * n} Pareto front: no row with both numbers is better in {chart.x} or {chart.y[0]} without being worse"
+        " in the other."
+        for n, (chart, _) in enumerate(fronts, 1)
+    ]
+    return replace(
+        table,
+        columns=("front", *table.columns),
+        rows=tuple((star, *row) for star, row in zip(stars, table.rows, strict=True)),
+        note=" ".join(filter(None, (table.note, *sentences))),
+    )
+
+
+def chart_note(chart: Chart, table: Table) -> str:
+    """What stands below a chart: its own note, and how much of the table is not in the drawing."""
+    sentences = [chart.note]
+    if chart.kind == "pareto" and len(chart.front(table)) < len(chart.drawable(table, chart.y[0])):
+        sentences.append("Hollow grey points are dominated: another is better in one and not worse in the other.")
+    total = len(table.rows) * len(chart.y)
+    missing = total - sum(len(chart.drawable(table, y)) for y in chart.y)
+    if missing:
+        points = "rows" if len(chart.y) == 1 else "values"
+        why = "no finite number, or one that a logarithmic axis has no place for" if chart.log_x else "no finite number"
+        sentences.append(f"{missing} of {total} {points} {'is' if missing == 1 else 'are'} not drawn: {why}.")
+    return " ".join(filter(None, sentences))
 
 
 def with_unit(value: float, unit: str) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pytest
 
@@ -16,8 +18,8 @@ from edgeir.report.value import Report
 HERE = Path(__file__).parent
 
 
-def _example() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("edgeir_report_example", HERE / "example.py")
+def _module(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"edgeir_report_{name}", HERE / f"{name}.py")
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -29,15 +31,39 @@ def _example() -> ModuleType:
 @pytest.fixture(scope="session")
 def report() -> Report:
     """The report with everything in it."""
-    made: Report = _example().REPORT
+    made: Report = _module("example").REPORT
     return made
 
 
 @pytest.fixture(scope="session")
 def quiet() -> Report:
     """The report with nothing in it."""
-    made: Report = _example().QUIET
+    made: Report = _module("example").QUIET
     return made
+
+
+@pytest.fixture(scope="session")
+def plain(report: Report) -> Report:
+    """The report without what needs a script."""
+    return dataclasses.replace(report, charts=(), comparisons=())
+
+
+@pytest.fixture
+def placeholder(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Five megabytes of Plotly become one line, so that a page can be read and compared."""
+    line = "/* Plotly stands here */"
+    monkeypatch.setattr("edgeir.report.html.plotly_library", lambda: line)
+    return line
+
+
+@pytest.fixture(scope="module")
+def tab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A page of a headless browser without a network, or a skip that says how to get one."""
+    driver = _module("browser")
+    if reason := driver.why_not():
+        pytest.skip(reason)
+    with driver.browser(tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
 
 
 @pytest.fixture
@@ -47,7 +73,7 @@ def same_as_snapshot() -> Callable[[str, str], None]:
     def compare(text: str, name: str) -> None:
         path = HERE / "snapshots" / name
         if os.environ.get("EDGEIR_SNAPSHOTS") == "write":
-            path.write_text(text, encoding="utf-8")
-        assert text == path.read_text(encoding="utf-8"), f"{name} changed; EDGEIR_SNAPSHOTS=write accepts it"
+            path.write_bytes(text.encode("utf-8"))
+        assert text == path.read_bytes().decode("utf-8"), f"{name} changed; EDGEIR_SNAPSHOTS=write accepts it"
 
     return compare

@@ -5,10 +5,43 @@ from __future__ import annotations
 import base64
 import math
 
+from edgeir.report.chart import Chart
+from edgeir.report.comparison import Comparison
 from edgeir.report.value import Check, Fact, Report, Table
 
 PNG = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+)
+
+# Small PNGs that no encoder has to make: the snapshots hold their bytes.
+OTHER_PNG = base64.b64decode(
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mP8z8BQDwAEhQGAhKmMIQAAAABJRU5ErkJggg=="
+)
+
+SWEEP = Table(
+    "Sweep",
+    ("variant", "model", "p50 ms", "drift dB", "k"),
+    (
+        ("kgt fp16, k 256", "kgt", 31.5, 0.002, 256),
+        ("kgt fp16, k 64", "kgt", 22.0, 0.031, 64),
+        ("kgt int8 <b>k</b> 64", "kgt", 24.25, 0.19, 64),
+        ("exda fp32", "exda", 60.0, 0.0, None),
+        ("exda fp16", "exda", 28.0, 0.002, None),
+        ("exda int8", "exda", 16.5, 0.12, None),
+        ("cea int8, not timed", "cea", None, 0.3, None),
+        ("cea diverged", "cea", 12.0, math.nan, None),
+    ),
+)
+STEPS = Table(
+    "What each rewrite bought",
+    ("step", "p50 ms", "nodes"),
+    (
+        ("as traced", 60.0, 1787),
+        ("fuse attention", 41.0, 1611),
+        ("fp16", 28.0, 1790),
+        ("head in fp32", 28.75, 1794),
+    ),
+    note="Each row is the whole network after that step.",
 )
 
 REPORT = Report(
@@ -32,7 +65,26 @@ REPORT = Report(
             ),
             note="Drift = PSNR(reference, truth) - PSNR(engine, truth).",
         ),
+        SWEEP,
+        STEPS,
     ),
+    charts=(
+        Chart(
+            "Which are worth having",
+            "pareto",
+            "Sweep",
+            "p50 ms",
+            ("drift dB",),
+            group="model",
+            label="variant",
+            log_x=True,
+            note="Smaller is better in both.",
+        ),
+        Chart("Nodes and time", "bars", "What each rewrite bought", "step", ("p50 ms", "nodes")),
+        Chart("Where the time went", "waterfall", "What each rewrite bought", "step", ("p50 ms",)),
+        Chart("Drift by k", "lines", "Sweep", "k", ("drift dB",), group="model"),
+    ),
+    comparisons=(Comparison("A corner of <rain>", {"input": PNG, "engine": OTHER_PNG, "difference x8": PNG}),),
     pictures={"worst & best": PNG},
     provenance={
         "command": ["edgeir", "validate", "a.edgeir"],
