@@ -19,7 +19,7 @@ from edgeir.manifest_schema import ManifestJson
 from edgeir.provenance import Provenance
 from edgeir.spec import ModelSpec, TensorSpec
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: tiling
 MANIFEST_NAME = "manifest.json"
 PRECISIONS = ("fp32", "fp16", "int8", "fp8")
 
@@ -73,6 +73,25 @@ class EngineNote:
 
 
 @dataclass(frozen=True, slots=True)
+class Tiling:
+    """What was measured of pictures in tiles against the whole, at the chosen overlap (`edgeir.compare.tiles`).
+
+    Attributes:
+        overlap_px: what neighbouring tiles share; ``edgeir run`` takes it where nothing else is asked for.
+        tile_px: (h, w) of the tiles it was measured with.
+        fidelity_db: lowest PSNR of the tiles against the whole, dB; ``None`` where they are equal.
+        border_ratio: largest error where tiles meet, as a multiple of that elsewhere (`edgeir.imaging.seams`).
+        pictures: how many were compared; a picture under two degradations counts twice.
+    """
+
+    overlap_px: int
+    tile_px: tuple[int, int]
+    fidelity_db: float | None
+    border_ratio: float
+    pictures: int
+
+
+@dataclass(frozen=True, slots=True)
 class Manifest:
     """Everything a bundle says about itself.
 
@@ -86,6 +105,7 @@ class Manifest:
         provenance: how the bundle was made.
         artifacts: every file besides the manifest; `BundleWriter.commit` fills them in.
         engines: one note per runtime that was asked for.
+        tiling: what overlap tiles need, ``None`` where that was not measured.
     """
 
     name: str
@@ -97,6 +117,7 @@ class Manifest:
     ranges: Mapping[str, AxisRange] = field(default_factory=dict)
     artifacts: tuple[Artifact, ...] = ()
     engines: tuple[EngineNote, ...] = ()
+    tiling: Tiling | None = None
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -111,6 +132,7 @@ class Manifest:
             "model": self.model.to_dict(),
             "artifacts": [asdict(artifact) for artifact in self.artifacts],
             "engines": [asdict(engine) for engine in self.engines],
+            **({} if self.tiling is None else {"tiling": asdict(self.tiling)}),
             "provenance": self.provenance.to_dict(),
         }
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -140,6 +162,7 @@ class Manifest:
                 provenance=Provenance.from_dict(data.provenance, where=where),
                 artifacts=tuple(Artifact(**dict(artifact)) for artifact in data.artifacts),
                 engines=tuple(EngineNote(**dict(engine)) for engine in data.engines),
+                tiling=None if data.tiling is None else Tiling(**dict(data.tiling)),
                 schema_version=data.schema_version,
             )
         except BundleError:

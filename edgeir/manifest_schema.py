@@ -60,6 +60,22 @@ class EngineJson(_Strict):
     note: _Text
 
 
+class TilingJson(_Strict):
+    """The overlap that was measured, below the tile."""
+
+    overlap_px: Annotated[int, Field(ge=0, strict=True)]
+    tile_px: tuple[_Count, _Count]
+    fidelity_db: float | None
+    border_ratio: float
+    pictures: _Count
+
+    @model_validator(mode="after")
+    def _below_the_tile(self) -> TilingJson:
+        if self.overlap_px >= min(self.tile_px):
+            raise ValueError("expected overlap_px below both sides of tile_px")
+        return self
+
+
 class ManifestJson(_Strict):
     """The whole file."""
 
@@ -72,6 +88,7 @@ class ManifestJson(_Strict):
     model: dict[str, Any]
     artifacts: tuple[ArtifactJson, ...]
     engines: tuple[EngineJson, ...]
+    tiling: TilingJson | None = None
     provenance: dict[str, Any]
 
     @classmethod

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from edgeir.errors import BundleError
-from edgeir.manifest import PRECISIONS, Artifact, AxisRange, EngineNote, Manifest, safe_path
+from edgeir.manifest import PRECISIONS, SCHEMA_VERSION, Artifact, AxisRange, EngineNote, Manifest, Tiling, safe_path
 from edgeir.manifest_schema import ManifestJson
 from edgeir.provenance import collect
 from edgeir.spec import ModelSpec, SizeRule, TensorSpec, WeightsSpec
@@ -42,6 +42,25 @@ def test_round_trip() -> None:
     assert Manifest.from_json(text, where="manifest.json") == MANIFEST
     assert text.endswith("}\n")
     assert json.loads(text)["input"]["shape"] == [1, 3, "H", "W"]
+
+
+def test_what_was_measured_of_tiles() -> None:
+    tiling = Tiling(overlap_px=32, tile_px=(256, 192), fidelity_db=61.7, border_ratio=1.05, pictures=2)
+    for measured in (tiling, dataclasses.replace(tiling, fidelity_db=None)):
+        manifest = dataclasses.replace(MANIFEST, tiling=measured)
+        assert Manifest.from_json(manifest.to_json(), where="manifest.json") == manifest
+    assert "tiling" not in json.loads(MANIFEST.to_json())
+
+
+def test_a_bundle_of_the_first_schema_is_read() -> None:
+    old = Manifest.from_json(changed(lambda d: d.update(schema_version=1)), where="manifest.json")
+    assert dataclasses.replace(old, schema_version=SCHEMA_VERSION) == MANIFEST
+    assert old.tiling is None
+
+
+def tiling_json(**changes: object) -> dict[str, object]:
+    whole = {"overlap_px": 32, "tile_px": [256, 192], "fidelity_db": 61.7, "border_ratio": 1.05, "pictures": 2}
+    return {**whole, **changes}
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> str:
@@ -83,7 +102,16 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
         (lambda d: d["engines"][0].update(path="engines/b.plan"), r"engine note names a file that is not listed"),
         (lambda d: d["model"].pop("name"), r"the model spec cannot be read \(got KeyError: 'name'\)"),
         (lambda d: d["provenance"].pop("command"), r"the provenance cannot be read \(got KeyError: 'command'\)"),
-        (lambda d: d.update(schema_version=2, future=1), r"comes from a newer edgeir .*got 2\)\. Update edgeir\."),
+        (lambda d: d.update(schema_version=3, future=1), r"comes from a newer edgeir .*got 3\)\. Update edgeir\."),
+        (
+            lambda d: d.update(tiling=tiling_json(overlap=3)),
+            r"unknown key 'tiling\.overlap'\. Did you mean 'overlap_px'\?",
+        ),
+        (lambda d: d.update(tiling={"overlap_px": 32}), r"the key 'tiling\.tile_px' is missing"),
+        (lambda d: d.update(tiling=tiling_json(overlap_px=-1)), r"the key 'tiling\.overlap_px' is wrong"),
+        (lambda d: d.update(tiling=tiling_json(overlap_px=192)), r"'tiling' is wrong .*overlap_px below both sides"),
+        (lambda d: d.update(tiling=tiling_json(tile_px=[256])), r"'tiling\.tile_px"),
+        (lambda d: d.update(tiling=tiling_json(border_ratio=None)), r"the key 'tiling\.border_ratio' is wrong"),
     ],
 )
 def test_refusals(change: Callable[[dict[str, Any]], object], says: str) -> None:

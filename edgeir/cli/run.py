@@ -30,22 +30,31 @@ def command(
     backend: str = typer.Option("ort", "--backend", help="ort, ort-reference, torch or torch-fast."),
     checkpoint: Path | None = typer.Option(None, "--checkpoint", help="The weights, for a torch backend."),
     tile: int | None = typer.Option(None, "--tile", help="Side of the tiles in pixels (largest the graph takes)."),
-    overlap: int | None = typer.Option(None, "--overlap", help="What neighbouring tiles share, in pixels (32)."),
+    overlap: int | None = typer.Option(
+        None,
+        "--overlap",
+        help="What neighbouring tiles share, in pixels (as measured when the bundle was made, or 32).",
+    ),
     threads: int | None = typer.Option(None, "--threads", min=1, help="Threads of the runtimes."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
 ) -> None:
     """Restore a picture or a folder of pictures, of any size."""
     from edgeir.bundle import Bundle
     from edgeir.runtime.opening import graph_input, open_session, require_backend
-    from edgeir.runtime.restore import DEFAULT_OVERLAP_PX, restore_pixels
+    from edgeir.runtime.restore import overlap_for, restore_pixels
 
     require_backend(backend)
     console = Console()
     opened = Bundle.open(bundle)
     jobs = _jobs(source, output, console)
     graph = graph_input(opened.manifest)
-    overlap_px = min(DEFAULT_OVERLAP_PX, min(graph.minimum) // 4) if overlap is None else overlap
-    _check_tiles(graph, tile, overlap_px)
+    tiling = opened.manifest.tiling
+    shared = overlap_for(
+        graph, tile_px=tile, asked_px=overlap, measured_px=None if tiling is None else tiling.overlap_px
+    )
+    _check_tiles(graph, tile, shared.px)
+    if shared.origin == "measured":
+        console.say(f"Tiles share {shared.px} pixels, as was measured for this network.")
     untrained = not opened.manifest.model.trained
     if untrained:
         console.say(f"{opened.manifest.name} is UNTRAINED: the output is not a restoration.")
@@ -56,7 +65,7 @@ def command(
     def restore(picture: Picture, name: str) -> Picture:
         return picture.restored(
             restore_pixels(
-                session, graph, picture.pixels, tile_px=tile, overlap_px=overlap_px, progress=_tiles(console, name)
+                session, graph, picture.pixels, tile_px=tile, overlap_px=shared.px, progress=_tiles(console, name)
             )
         )
 
@@ -64,7 +73,8 @@ def command(
     results = [{"input": str(job.source), "output": str(job.destination)} for job in done]
     failures = [{"input": str(job.source), "error": str(error)} for job, error in failed]
     if as_json:
-        print_result(json.dumps({"restored": results, "failed": failures, "untrained": untrained}, indent=2))
+        value = {"restored": results, "failed": failures, "untrained": untrained}
+        print_result(json.dumps(value | {"overlap_px": shared.px, "overlap_from": shared.origin}, indent=2))
     else:
         for job in done:
             print_result(str(job.destination))

@@ -9,6 +9,7 @@ listing            the pictures in a folder
 colour, layout     luma and rounding to integers; H W C to N C H W and back
 padding            to a size the network accepts, and back
 tiling, blending   a large picture in tiles of one size, joined without seams
+seams              whether a picture put together from tiles shows where they meet
 metrics, ssim      how far two pictures are apart
 degradations       what training and validation do to a clean picture (noise, weather, blur, compression)
 resampling         any size from any size: bicubic, bilinear, by area

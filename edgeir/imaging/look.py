@@ -104,16 +104,26 @@ def _chroma(pixels: Pixels) -> np.ndarray[tuple[int, ...], np.dtype[np.complex12
     return (wide[..., 2] - brightness) / 1.772 + 1j * (wide[..., 0] - brightness) / 1.402
 
 
-def difference_sheet(output: Pixels, reference: Pixels) -> tuple[Pixels, int]:
-    """Reference, output, and their difference on grey, side by side.
+def amplified_difference(output: Pixels, reference: Pixels) -> tuple[Pixels, int]:
+    """What differs, on grey.
 
     Returns:
-        ``(H, 3 * W, 3) float32`` in [0, 1], and the power of two that the difference was multiplied by: the largest
-        one, up to 4096, that leaves 99.9 % of it inside the range.
+        ``(H, W, 3) float32`` in [0, 1], and the power of two that the difference was multiplied by: the largest one, up
+        to 4096, that leaves 99.9 % of it inside the range.
     """
-    shown, expected = as_shown(output), as_shown(reference)
-    difference = shown - expected
+    difference = as_shown(output) - as_shown(reference)
     most = float(np.percentile(np.abs(difference), _WHITE))
     gain = 4096 if most == 0 else int(2 ** np.clip(math.floor(math.log2(0.5 / most)), 0, 12))
-    sheet = np.concatenate([expected, shown, np.clip(0.5 + gain * difference, 0, 1)], axis=1)
-    return sheet.astype(np.float32), gain
+    return np.clip(0.5 + gain * difference, 0, 1).astype(np.float32), gain
+
+
+def to_lay_over(degraded: Pixels, reference: Pixels, output: Pixels) -> dict[str, Pixels]:
+    """Pictures as a display shows them, by name: input (if it has the others' size), reference, engine, difference.
+
+    Args:
+        degraded: the input, ``(H, W, 3) float32``.
+        reference, output: what the reference and the engine make of it, ``(s*H, s*W, 3)``.
+    """
+    difference, gain = amplified_difference(output, reference)
+    shown = {"reference": as_shown(reference), "engine": as_shown(output), f"difference times {gain}": difference}
+    return {"input": as_shown(degraded), **shown} if degraded.shape == reference.shape else shown

@@ -11,11 +11,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from edgeir.errors import EdgeIRError, MissingDependency, PictureError, UsageError, nearest
 from edgeir.imaging.colour import Pixels
 from edgeir.imaging.layout import middle_of
+from edgeir.imaging.padding import pad_to_at_least
 from edgeir.imaging.reading import read_picture
 
+_LARGEST_CROP_PX = 300  # the smallest measuring picture is 300 pixels high
 _OWN_PICTURES = "or name pictures of your own with --images DIR"
 
 
@@ -120,6 +124,13 @@ def load_measuring(name: str, crop_px: int = 256) -> Pixels:
             got=str(crop_px),
         )
     return middle_of(pixels, crop_px, crop_px)
+
+
+def measuring_crop(name: str, height: int, width: int) -> Pixels:
+    """``(height, width, 3)`` from the middle of a measuring picture, mirrored outwards where it is too small."""
+    side = min(max(height, width), _LARGEST_CROP_PX)
+    padded = pad_to_at_least(load_measuring(name, crop_px=side), height, width)
+    return np.ascontiguousarray(padded[:height, :width])
 
 
 def _located(picture: MeasuringPicture) -> Path:

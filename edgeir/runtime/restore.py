@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,8 +18,7 @@ from edgeir.spec import SizeRule
 
 Pixels = NDArray[np.float32]
 
-# Wide enough for the ramp of the blend; what a network's receptive field asks for is measured, not assumed, and can be
-# passed with --overlap.
+# Wide enough for the ramp of the blend, for a bundle that does not say what was measured of its network.
 DEFAULT_OVERLAP_PX = 32
 
 
@@ -76,6 +76,47 @@ class GraphInput:
         return self.optimum
 
 
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """What neighbouring tiles share, and who says so.
+
+    Attributes:
+        px: in pixels.
+        origin: ``"asked"`` by the user, ``"measured"`` when the bundle was made, or edgeir's ``"default"``.
+    """
+
+    px: int
+    origin: Literal["asked", "measured", "default"]
+
+
+def overlap_for(
+    graph: GraphInput, *, tile_px: int | None = None, asked_px: int | None = None, measured_px: int | None = None
+) -> Overlap:
+    """The overlap to restore with: what was asked for, else what was measured, else `DEFAULT_OVERLAP_PX`.
+
+    A measured overlap is taken for other tiles than it was measured with as well, up to half a tile, in steps of the
+    network's size rule where half a tile has one: beyond that three tiles would share a pixel, and the work would grow
+    without end. The default is at most a quarter of the graph's smallest input.
+
+    Args:
+        graph: which batches the network accepts.
+        tile_px: side of the tiles the user asked for.
+        asked_px: the user's overlap; it is judged where the tiles are planned, not here.
+        measured_px: `edgeir.manifest.Tiling.overlap_px`.
+
+    Raises:
+        UsageError: the graph does not take tiles of ``tile_px``.
+    """
+    if asked_px is not None:
+        return Overlap(asked_px, "asked")
+    if measured_px is not None:
+        half = min(graph.tile_for(*graph.optimum, tile_px)) // 2
+        if measured_px <= half:
+            return Overlap(measured_px, "measured")
+        return Overlap(half // graph.rule.multiple * graph.rule.multiple or half, "measured")
+    return Overlap(min(DEFAULT_OVERLAP_PX, min(graph.minimum) // 4), "default")
+
+
 def restore_pixels(
     session: Session,
     graph: GraphInput,
@@ -103,7 +144,9 @@ def restore_pixels(
     """
     height, width = pixels.shape[:2]
     tile_h, tile_w = graph.tile_for(height, width, tile_px)
-    padded = pad_to_at_least(pixels, tile_h, tile_w)
+    # On the network's grid the last tile begins on it too, and its windows fall on the same pixels as the others'.
+    grid_h, grid_w = padded_size(height, width, graph.rule)
+    padded = pad_to_at_least(pixels, max(tile_h, grid_h), max(tile_w, grid_w))
     whole = padded.shape[:2] == (tile_h, tile_w)
     overlap_px = 0 if whole else overlap_px
     tiles = plan_tiles(padded.shape[0], padded.shape[1], tile_h, tile_w, overlap_px)

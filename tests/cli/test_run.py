@@ -130,6 +130,8 @@ def test_json(cli: Any, made_static: Path, scene: Any, tmp_path: Path) -> None:
     assert value["untrained"] is True
     assert value["restored"] == [{"input": str(source / "a.png"), "output": str(tmp_path / "out" / "a.png")}]
     assert [entry["input"] for entry in value["failed"]] == [str(source / "b.png")]
+    tiling = json.loads((made_static / "manifest.json").read_text())["tiling"]
+    assert (value["overlap_px"], value["overlap_from"]) == (tiling["overlap_px"], "measured")
 
 
 def test_dynamic_sizes(cli: Any, made_dynamic: Path, scene: Any, tmp_path: Path) -> None:
@@ -169,6 +171,36 @@ def test_tiles_agree_with_the_whole_picture(
     with capsys.disabled():
         print(f"\ntiled against whole, dynamic micro bundle: {measured:.1f} dB")
     assert measured >= 50
+
+
+def test_the_overlap_that_was_measured_is_the_default(cli: Any, static: Path, scene: Any, tmp_path: Path) -> None:
+    scene(64, 150).save(tmp_path / "a.png")
+
+    def run(name: str, *options: object) -> tuple[dict[str, Any], str]:
+        outcome = cli("run", static, tmp_path / "a.png", "-o", tmp_path / name, "--json", *options).done()
+        return json.loads(outcome.out), outcome.err
+
+    def came_from(value: dict[str, Any]) -> tuple[int, str]:
+        return value["overlap_px"], value["overlap_from"]
+
+    manifest = json.loads((static / "manifest.json").read_text())
+    assert manifest["tiling"]["overlap_px"] in (0, 16, 32), "an export measures it"
+    del manifest["tiling"]  # as in bundles of before
+    (static / "manifest.json").write_text(json.dumps(manifest))
+    plain, said = run("default.png")
+    assert came_from(plain) == (16, "default")
+    assert "share" not in said
+    tiling = {"overlap_px": 32, "tile_px": [64, 64], "fidelity_db": 55.0, "border_ratio": 1.0, "pictures": 2}
+    (static / "manifest.json").write_text(json.dumps({**manifest, "tiling": tiling}))
+    measured, said = run("measured.png")
+    assert came_from(measured) == (32, "measured")
+    assert "Tiles share 32 pixels, as was measured" in said
+    asked, said = run("asked.png", "--overlap", 16)
+    assert came_from(asked) == (16, "asked")
+    assert "share" not in said
+    pictures = {name: read_picture(tmp_path / f"{name}.png").pixels for name in ("default", "measured", "asked")}
+    np.testing.assert_array_equal(pictures["default"], pictures["asked"])
+    assert not np.array_equal(pictures["default"], pictures["measured"])
 
 
 def test_backends_agree(cli: Any, weights_file: Path, made_static: Path, scene: Any, tmp_path: Path) -> None:

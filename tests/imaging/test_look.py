@@ -10,11 +10,12 @@ import pytest
 from edgeir.imaging.colour import Pixels
 from edgeir.imaging.look import (
     Look,
+    amplified_difference,
     banding,
     black_shift_8bit,
-    difference_sheet,
     hue_shift_deg,
     look,
+    to_lay_over,
     white_shift_8bit,
 )
 
@@ -87,12 +88,18 @@ def test_all_at_once(picture: Pixels) -> None:
     assert brighter.black_shift_8bit == pytest.approx(2, abs=0.01)
 
 
-def test_the_sheet_shows_the_difference(picture: Pixels) -> None:
-    output = picture + np.float32(0.01)
-    sheet, gain = difference_sheet(output, picture)
-    assert (sheet.shape, sheet.dtype, gain) == ((40, 150, 3), np.float32, 32)  # 0.01 * 32 is inside 0.5, 64 is not
-    np.testing.assert_allclose(sheet[:, :50], picture)
-    np.testing.assert_allclose(sheet[:, 100:], 0.5 + 32 * 0.01, atol=1e-5)
-    same, gain = difference_sheet(picture, picture)
+def test_the_difference_is_amplified_as_far_as_it_fits(picture: Pixels) -> None:
+    difference, gain = amplified_difference(picture + np.float32(0.01), picture)
+    assert (difference.shape, difference.dtype, gain) == ((40, 50, 3), np.float32, 32)  # 64 times is beyond 0.5
+    np.testing.assert_allclose(difference, 0.5 + 32 * 0.01, atol=1e-5)
+    same, gain = amplified_difference(picture, picture)
     assert gain == 4096
-    assert (same[:, 100:] == 0.5).all()
+    assert (same == 0.5).all()
+
+
+def test_what_is_laid_over_has_one_size(picture: Pixels) -> None:
+    layers = to_lay_over(picture - 1, picture, picture + np.float32(0.01))
+    assert list(layers) == ["input", "reference", "engine", "difference times 32"]
+    assert (layers["input"] == 0).all()
+    enlarged = picture.repeat(2, axis=0).repeat(2, axis=1)
+    assert list(to_lay_over(picture, enlarged, enlarged)) == ["reference", "engine", "difference times 4096"]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeir.errors import UsageError
-from edgeir.runtime.restore import GraphInput, restore_pixels
+from edgeir.runtime.restore import DEFAULT_OVERLAP_PX, GraphInput, Overlap, overlap_for, restore_pixels
 from edgeir.spec import SizeRule
 
 RULE = SizeRule(8, 8)
@@ -63,6 +65,27 @@ def test_the_identity_at_the_ends(size: tuple[int, int]) -> None:
     picture = noise(*size)
     restored = restore_pixels(Fake(STATIC), STATIC, picture, overlap_px=8)
     assert float(np.abs(restored - picture).max()) <= BLEND_ABS
+
+
+class Windowed(Fake):
+    """Every pixel becomes the mean of its window of 8 by 8: a network whose answer depends on where a tile begins."""
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        super().run(pictures)
+        batch, channels, height, width = pictures.shape
+        windows = pictures.reshape(batch, channels, height // 8, 8, width // 8, 8)
+        means = windows.mean(axis=(3, 5), keepdims=True)
+        return np.asarray(np.broadcast_to(means, windows.shape).reshape(pictures.shape), np.float32)
+
+
+@settings(max_examples=40, deadline=None, derandomize=True)
+@given(st.integers(1, 70), st.integers(1, 90), st.sampled_from([0, 8, 16]))
+def test_every_tile_begins_on_the_networks_grid(height: int, width: int, overlap_px: int) -> None:
+    whole = GraphInput(batch=1, minimum=(8, 8), optimum=(96, 96), maximum=(96, 96), rule=RULE)
+    picture = noise(height, width)
+    expected = restore_pixels(Windowed(whole), whole, picture)
+    restored = restore_pixels(Windowed(SQUARE), SQUARE, picture, overlap_px=overlap_px)
+    assert float(np.abs(restored - expected).max()) <= BLEND_ABS
 
 
 def test_what_the_network_gives_is_not_clipped() -> None:
@@ -139,6 +162,43 @@ def test_an_overlap_that_does_not_fit(overlap_px: int) -> None:
     with pytest.raises(UsageError, match="overlap does not fit"):
         restore_pixels(Fake(SQUARE), SQUARE, noise(20, 80), overlap_px=overlap_px)
     assert restore_pixels(Fake(SQUARE), SQUARE, noise(20, 20), overlap_px=overlap_px).shape == (20, 20, 3)
+
+
+TILE_256 = GraphInput(batch=1, minimum=(256, 256), optimum=(256, 256), maximum=(256, 256), rule=RULE)
+WINDOWED = GraphInput(batch=1, minimum=(64, 64), optimum=(160, 160), maximum=(256, 256), rule=SizeRule(32, 32))
+
+
+@pytest.mark.parametrize(
+    ("graph", "given", "overlap"),
+    [
+        (TILE_256, {}, Overlap(DEFAULT_OVERLAP_PX, "default")),
+        (SQUARE, {}, Overlap(8, "default")),
+        (DYNAMIC, {"tile_px": 64}, Overlap(4, "default")),
+        (TILE_256, {"measured_px": 64}, Overlap(64, "measured")),
+        (TILE_256, {"measured_px": 0}, Overlap(0, "measured")),
+        (TILE_256, {"measured_px": 64, "asked_px": 0}, Overlap(0, "asked")),
+        (TILE_256, {"asked_px": 999}, Overlap(999, "asked")),  # refused where the tiles are planned
+        # Measured with larger tiles than these: half a tile, on the network's grid where that has one.
+        (SQUARE, {"measured_px": 64}, Overlap(16, "measured")),
+        (STATIC, {"measured_px": 17}, Overlap(16, "measured")),
+        (WINDOWED, {"measured_px": 64}, Overlap(64, "measured")),
+        (WINDOWED, {"measured_px": 96}, Overlap(64, "measured")),
+        (WINDOWED, {"measured_px": 64, "tile_px": 96}, Overlap(32, "measured")),
+        (dataclasses.replace(SQUARE, rule=SizeRule(32, 32)), {"measured_px": 64}, Overlap(16, "measured")),
+    ],
+)
+def test_the_overlap_and_where_it_comes_from(graph: GraphInput, given: dict[str, int], overlap: Overlap) -> None:
+    assert overlap_for(graph, **given) == overlap
+    if overlap.origin != "asked":
+        tile_px = given.get("tile_px")
+        picture = noise(graph.optimum[0] + 8, graph.optimum[1] * 2)
+        restored = restore_pixels(Fake(graph), graph, picture, tile_px=tile_px, overlap_px=overlap.px)
+        assert float(np.abs(restored - picture).max()) <= BLEND_ABS
+
+
+def test_a_tile_the_graph_does_not_take_is_refused_with_a_measured_overlap_as_well() -> None:
+    with pytest.raises(UsageError, match="--tile"):
+        overlap_for(SQUARE, tile_px=40, measured_px=16)
 
 
 def test_static_is_one_size() -> None:

@@ -1,0 +1,252 @@
+"""Tiles against the whole picture, for export and validate: the measurement, the overlap chosen, and what is said."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeir.cli.console import Console
+from edgeir.compare.drift import degraded_samples
+from edgeir.compare.tiles import (
+    TILED_BORDER_RATIO,
+    TILED_FIDELITY_DB,
+    OverlapChoice,
+    TileAgreement,
+    by_overlap,
+    choose_overlap,
+    compare_tiles,
+    whole_size,
+)
+from edgeir.imaging.conditions import condition_named
+from edgeir.imaging.layout import hwc_from_nchw, nchw_from_hwc
+from edgeir.imaging.measuring import load_measuring
+from edgeir.imaging.padding import pad_to_at_least
+from edgeir.manifest import Tiling
+from edgeir.report.value import Check, Table
+from edgeir.runtime.restore import GraphInput, restore_pixels
+from edgeir.runtime.session import Session
+from edgeir.spec import ModelSpec
+
+Pixels = NDArray[np.float32]
+
+OVERLAPS_PX = (0, 16, 32, 64)
+PICTURES = ("astronaut",)
+# Noise asks most of a network that sees its surroundings, low light of one that sees everything: a tile is not as dark
+# as its picture.
+CONDITIONS = ("noise-25", "low-light")
+# The whole picture has four times the pixels of a tile, and PyTorch keeps every layer's result of it in memory.
+LARGEST_TILE_PX = 256 * 256
+# Of the whole measurement, by the processor time of one tile: other work on the machine changes it less than the clock.
+# Minutes on a few cores, in an export that takes longer than that.
+LONGEST_CPU_S = 480.0
+_LARGEST_CROP_PX = 512  # the smallest side of the measuring pictures that tiles are compared on
+_TITLE = "Tiles against the whole"
+_COLUMNS = ("degradation", "tile", "overlap px", "work", "fidelity dB", "border error", "step", "drift dB", "")
+
+
+@dataclass(frozen=True, slots=True)
+class TilingMeasurement:
+    """What tiles were found to lose.
+
+    Attributes:
+        rows: one per picture, degradation and overlap; empty where nothing was measured.
+        choice: the overlap to take; ``None`` where nothing was measured.
+        table: for the report; without rows its note says why nothing was measured.
+    """
+
+    rows: tuple[TileAgreement, ...]
+    choice: OverlapChoice | None
+    table: Table
+
+    @property
+    def tiling(self) -> Tiling | None:
+        """For the manifest; ``None`` where nothing was measured, or an output was not finite."""
+        if self.choice is None or not math.isfinite(self.choice.chosen.border_ratio):
+            return None
+        chosen = self.choice.chosen
+        return Tiling(
+            overlap_px=chosen.overlap_px,
+            tile_px=chosen.tile_px,
+            fidelity_db=None if math.isinf(chosen.fidelity_db) else chosen.fidelity_db,
+            border_ratio=chosen.border_ratio,
+            pictures=chosen.pictures,
+        )
+
+
+def measure_tiling(
+    session: Session,
+    whole: Session,
+    graph: GraphInput,
+    spec: ModelSpec,
+    *,
+    console: Console,
+    overlaps_px: Sequence[int] = OVERLAPS_PX,
+    pictures: Sequence[str] = PICTURES,
+    conditions: Sequence[str] = CONDITIONS,
+) -> TilingMeasurement:
+    """Restore measuring pictures whole and in tiles of the graph's optimum, with each overlap.
+
+    Args:
+        session: what restores the tiles. In FP32, or rounding is taken for tiling: ``reference.onnx``, or
+            `edgeir.runtime.torch_session.TorchSession`, to which parity holds that.
+        whole: the same network for pictures of any size: a `TorchSession`, or a dynamic graph. It may be ``session``.
+        graph: which batches ``session`` accepts.
+        spec: the network's own description.
+        overlaps_px: of these, multiples of the network's size rule up to half a tile are tried. With any other a
+            network's windows fall on other pixels than those of the whole picture (10 dB for kgt-tiny,
+            ``benchmarks/results/tiles-cpu.json``).
+        pictures: names of measuring pictures.
+        conditions: names of validation conditions; not used where the network enlarges.
+
+    Returns:
+        the measurement; nothing was measured where a tile has more than `LARGEST_TILE_PX` pixels, or where it would
+        take more than `LONGEST_CPU_S` of processor time here.
+    """
+    tile = graph.optimum
+    if tile[0] * tile[1] > LARGEST_TILE_PX:
+        return _not_measured(
+            f"a whole picture for tiles of {tile[0]}x{tile[1]} pixels takes too much memory; tiles of 256x256 are "
+            "compared at most"
+        )
+    overlaps = [one for one in overlaps_px if one <= min(tile) // 2 and one % graph.rule.multiple == 0]
+    height, width = (side * graph.scale for side in whole_size(tile))
+    clean = [(name, measuring_square(name, height, width)) for name in pictures]
+    samples = list(degraded_samples(clean, map(condition_named, conditions), scale=graph.scale))
+    fixed = replace(graph, minimum=tile, maximum=tile)  # a dynamic graph takes the whole picture in one piece
+    # A whole picture is four tiles; of the two tiles per overlap the first is always the same.
+    seconds = _cpu_seconds_of_a_run(session, fixed) / graph.batch * (4 + 1 + len(overlaps)) * len(samples)
+    if seconds > LONGEST_CPU_S:
+        return _not_measured(f"it would take {seconds / 60:.0f} minutes of processor time on this machine")
+
+    remembering = RememberingSession(session)
+
+    def in_tiles(picture: Pixels, overlap_px: int) -> Pixels:
+        return restore_pixels(remembering, fixed, picture, overlap_px=overlap_px)
+
+    def in_one(picture: Pixels) -> Pixels:
+        return hwc_from_nchw(whole.run(nchw_from_hwc(picture)))
+
+    rows: list[TileAgreement] = []
+    with console.bar("pictures in tiles", len(samples) * len(overlaps)) as advance:
+        for sample in samples:
+            rows += compare_tiles(
+                sample,
+                in_one,
+                in_tiles,
+                tile_px=tile,
+                overlaps_px=overlaps,
+                scale=graph.scale,
+                on_overlap=advance,
+            )
+    choice = choose_overlap(rows)
+    return TilingMeasurement(tuple(rows), choice, _table(rows, choice, spec))
+
+
+def tile_checks(measurement: TilingMeasurement, spec: ModelSpec) -> list[Check]:
+    """The chosen overlap against the gate, for a trained network that sees its surroundings only.
+
+    A network that attends to the whole picture computes something else on a tile, whatever the overlap: its figures are
+    in the table and are not judged. Nor are those of an untrained network, whose tiles differ by chance.
+    """
+    if measurement.choice is None or not spec.trained or not attends_in_windows(spec):
+        return []
+    chosen = measurement.choice.chosen
+    label = f"tiles of {_size(chosen.tile_px)}, overlap {chosen.overlap_px}, against the whole picture"
+    advice = "Export with a larger --size, or run with a larger --overlap."
+    return [
+        Check(f"fidelity, {label}", chosen.fidelity_db, TILED_FIDELITY_DB, "dB", "min", advice),
+        Check(f"border error, {label}", chosen.border_ratio, TILED_BORDER_RATIO, "", "max", advice),
+    ]
+
+
+def attends_in_windows(spec: ModelSpec) -> bool:
+    """Whether no layer of the network reads the whole picture at once: its settings name the windows it attends in."""
+    return "windows" in spec.config
+
+
+def measuring_square(name: str, height: int, width: int) -> Pixels:
+    """``(height, width, 3)`` of a measuring picture, as little mirrored outwards as it allows."""
+    crop = load_measuring(name, crop_px=min(max(height, width), _LARGEST_CROP_PX))
+    return np.ascontiguousarray(pad_to_at_least(crop, height, width)[:height, :width])
+
+
+class RememberingSession:
+    """A session that restores no batch twice: the first tile of a picture is the same whatever the overlap."""
+
+    def __init__(self, session: Session) -> None:
+        self.name = session.name
+        self._session = session
+        self._restored: dict[bytes, Pixels] = {}
+
+    def run(self, pictures: Pixels) -> Pixels:
+        """Restore a batch, see `edgeir.runtime.session.Session.run`."""
+        key = hashlib.sha256(pictures.tobytes()).digest()
+        if key not in self._restored:
+            self._restored[key] = self._session.run(pictures)
+        return self._restored[key]
+
+
+def _cpu_seconds_of_a_run(session: Session, graph: GraphInput) -> float:
+    """Of the second run: the first also allocates, and may compile."""
+    picture = np.zeros((graph.batch, 3, *graph.optimum), np.float32)
+    session.run(picture)
+    started = time.process_time()
+    session.run(picture)
+    return time.process_time() - started
+
+
+def _not_measured(reason: str) -> TilingMeasurement:
+    return TilingMeasurement((), None, Table(_TITLE, _COLUMNS, (), f"Not measured: {reason}."))
+
+
+def _table(rows: Sequence[TileAgreement], choice: OverlapChoice, spec: ModelSpec) -> Table:
+    names = ", ".join(dict.fromkeys(row.picture for row in rows))
+    conditions = list(dict.fromkeys(row.condition for row in rows))
+    gathered = [
+        (name, row) for name in conditions for row in by_overlap([one for one in rows if one.condition == name])
+    ]
+    return Table(
+        title=_TITLE,
+        columns=_COLUMNS,
+        rows=tuple(
+            (
+                condition,
+                _size(row.tile_px),
+                row.overlap_px,
+                round(row.work, 2),
+                round(row.fidelity_db, 1),
+                round(row.border_ratio, 2),
+                round(row.step, 3),
+                round(row.drift_db, 3),
+                "chosen" if row.overlap_px == choice.chosen.overlap_px else "",
+            )
+            for condition, row in gathered
+        ),
+        note=f"{names}: {_size(whole_size(choice.chosen.tile_px))} pixels restored in one piece, and in tiles, both in "
+        "FP32; the worst of several pictures. Work: pixels restored per pixel of a large picture. Border error: RMS "
+        "difference to the whole where tiles meet, as a multiple of that elsewhere (or of rounding to 8 bits, where "
+        "that is more). Step: gradient energy across the worst border line beyond what it would be without tiles, as "
+        f"a share of that. Drift: what tiling loses against the truth. {choice.reason} {_judged(spec)}",
+    )
+
+
+def _judged(spec: ModelSpec) -> str:
+    gate = f"at least {TILED_FIDELITY_DB:g} dB and a border error of at most {TILED_BORDER_RATIO:g}"
+    if not spec.trained:
+        return f"Not judged (the gate is {gate}): the network is untrained."
+    if not attends_in_windows(spec):
+        return (
+            f"Not judged (the gate is {gate}): this network attends to the whole picture, so that it computes "
+            "something else on a tile, whatever the overlap; larger tiles come closer."
+        )
+    return f"Judged: {gate}."
+
+
+def _size(size_px: tuple[int, int]) -> str:
+    return f"{size_px[0]}x{size_px[1]}"
