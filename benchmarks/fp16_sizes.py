@@ -29,18 +29,18 @@ import onnx
 import onnx_ir as ir
 
 from benchmarks.result_files import GrowingTable
-from benchmarks.rewrites import plain
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.pieces import cut, run_pieces
 from edgeir.calibrate.rounded import rounded
 from edgeir.calibrate.typed import apply_plan
-from edgeir.cli.measuring import measuring_crop, rounding_session
+from edgeir.cli.measuring import rounding_session
 from edgeir.compare.parity import compare_outputs
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import prepare
 from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.runtimes import runtime_named
-from edgeir.export.trace import trace
+from edgeir.export.trace import plain_export, trace
+from edgeir.imaging.measuring import measuring_crop
 from edgeir.models.loading import load_named
 from edgeir.precision import Precision, PrecisionPlan
 from edgeir.runtime.ort_session import OrtSession
@@ -94,7 +94,7 @@ def measure(
     del run
     for kind in graphs:
         if kind == "plain":
-            graph = ir.from_proto(onnx.load_model_from_string(plain(model, side)))
+            graph = ir.from_proto(onnx.load_model_from_string(plain_export(load_named(model), 1, side, side)))
             plan = PrecisionPlan(default=Precision.FP16)
         else:
             graph = trace(load_named(model), TraceShape(1, side, side))

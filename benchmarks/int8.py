@@ -48,14 +48,13 @@ from edgeir.calibrate.ranges import Ranges, read_ranges
 from edgeir.calibrate.rounded import rounded
 from edgeir.calibrate.typed import apply_plan
 from edgeir.cli.calibrating import CalibrationRequest, calibration_record, choose_pictures
-from edgeir.cli.measuring import measuring_crop
 from edgeir.compare.drift import by_condition, degraded_samples, measure_drift
 from edgeir.compare.parity import Run
 from edgeir.errors import GraphError
 from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.rewrites.cost import macs_of, sized
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS
-from edgeir.imaging.measuring import measuring_pictures
+from edgeir.imaging.measuring import measuring_crop, measuring_pictures
 from edgeir.precision import LayerPlan, Precision, PrecisionPlan
 from edgeir.quantization_placement import Placement
 from edgeir.runtime.opening import graph_input
@@ -247,8 +246,7 @@ def main() -> None:
         {name: partial(session.run, batch) for name, session in sessions.items()}, rounds=arguments.rounds
     )
     del sessions
-    with tempfile.TemporaryDirectory() as folder:
-        by_op = {name: ms_by_op(data, arguments.threads, batch, Path(folder)) for name, data in graphs.items()}
+    by_op = {name: ms_by_op(data, arguments.threads, batch) for name, data in graphs.items()}
     reference = remembered(OrtSession(graphs["fp32"], arena=False).run)
     weights = bundle.manifest.model.weights
     print("| graph | mean drift dB | worst degradation | worst picture | low-precision MACs | time / FP32 |")

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.result_files import write_result
-from edgeir.cli.measuring import measuring_crop
+from edgeir.imaging.measuring import measuring_crop
 from edgeir.imaging.metrics import fidelity_db, max_abs
 from edgeir.models import fused
 from edgeir.models.loading import load_named

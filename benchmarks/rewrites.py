@@ -27,7 +27,6 @@ import subprocess
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,42 +36,21 @@ import torch
 
 from benchmarks.op_times import ms_by_op, products_ms, session
 from benchmarks.result_files import GrowingTable
-from edgeir.cli.measuring import measuring_crop
 from edgeir.export.graph import TraceShape
 from edgeir.export.portability import prepare
 from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.rewrites.cost import cost_of
 from edgeir.export.runtimes import runtime_named
-from edgeir.export.trace import trace
+from edgeir.export.trace import plain_export, trace
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS, degrade
+from edgeir.imaging.measuring import measuring_crop
 from edgeir.imaging.metrics import fidelity_db, psnr_float
 from edgeir.models.loading import load_named
-from edgeir.ops.functions import OPSET
-from edgeir.spec import INPUT_NAME, OUTPUT_NAME
+from edgeir.spec import INPUT_NAME
 
 PICTURE = "astronaut"
 DRIFT_SIDE = 256
 Run = Callable[[np.ndarray], np.ndarray]
-
-
-def plain(model: str, side: int) -> bytes:
-    """The network as published, as torch.onnx.export writes it."""
-    module = load_named(model).module.eval()
-    module.set_form("reference")
-    example = torch.zeros(1, 3, side, side)
-    with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        program = torch.onnx.export(
-            module,
-            (example,),
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=[INPUT_NAME],
-            output_names=[OUTPUT_NAME],
-            verbose=False,
-        )
-    assert program is not None
-    return bytes(program.model_proto.SerializeToString())
 
 
 _PEAK = """
@@ -113,7 +91,7 @@ def measure(model: str, side: int, *, lean: bool, threads: int, rounds: int) -> 
     loaded = load_named(model)
     picture = np.ascontiguousarray(measuring_crop(PICTURE, side, side).transpose(2, 0, 1)[None])
     started = time.perf_counter()
-    plain_bytes = plain(model, side)
+    plain_bytes = plain_export(load_named(model), 1, side, side)
     plain_seconds = time.perf_counter() - started
     started = time.perf_counter()
     graph = trace(loaded, TraceShape(1, side, side))
@@ -144,8 +122,8 @@ def measure(model: str, side: int, *, lean: bool, threads: int, rounds: int) -> 
             started = time.perf_counter()
             run(picture)
             seconds[name].append(time.perf_counter() - started)
+    floor = products_ms(ms_by_op(cpu_bytes, threads, picture))
     with tempfile.TemporaryDirectory() as folder:
-        floor = products_ms(ms_by_op(cpu_bytes, threads, picture, Path(folder)))
         peak = {
             "plain": peak_mib(plain_bytes, threads, Path(folder)),
             "cpu": peak_mib(cpu_bytes, threads, Path(folder)),

@@ -6,7 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import onnx_ir as ir
 import torch
@@ -64,6 +64,24 @@ def trace(loaded: LoadedModel, shape: TraceShape) -> ir.Model:
             for low, high in ((shape.dynamic.minimum, shape.dynamic.maximum),)
         }
         dynamic_shapes = (dims,)
+    program = _export(module, example, dynamic_shapes=dynamic_shapes, optimize=False)
+    _fold(program.model)
+    return finish_graph(program.model, loaded.spec, shape)
+
+
+def plain_export(loaded: LoadedModel, batch: int, height: int, width: int) -> bytes:
+    """An ONNX file as anybody would make one: the network as published through ``torch.onnx.export``, nothing else.
+
+    What edgeir's own graphs are compared with. The module is left in evaluation mode, in its reference form.
+    """
+    module = loaded.module.eval()
+    module.set_form("reference")
+    example = torch.zeros(batch, loaded.spec.channels, height, width)
+    program = _export(module, example, dynamic_shapes=None, optimize=True)
+    return bytes(program.model_proto.SerializeToString())
+
+
+def _export(module: torch.nn.Module, example: torch.Tensor, *, dynamic_shapes: Any, optimize: bool) -> Any:
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             module,
@@ -74,11 +92,10 @@ def trace(loaded: LoadedModel, shape: TraceShape) -> ir.Model:
             output_names=[OUTPUT_NAME],
             dynamic_shapes=dynamic_shapes,
             verbose=False,
-            optimize=False,
+            optimize=optimize,
         )
     assert program is not None
-    _fold(program.model)
-    return finish_graph(program.model, loaded.spec, shape)
+    return program
 
 
 def _fold(model: ir.Model) -> None:

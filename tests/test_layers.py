@@ -35,7 +35,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeir.report",
         "edgeir.compare",
     ),
-    ("edgeir.models", "edgeir.runtime", "edgeir.ops"),
+    ("edgeir.models", "edgeir.runtime", "edgeir.ops", "edgeir.sweep"),
     ("edgeir.export", "edgeir.calibrate", "edgeir.train"),
     ("edgeir.cli", "edgeir.__main__"),
 )

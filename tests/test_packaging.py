@@ -140,6 +140,9 @@ def test_the_constraints_fit_the_requirements() -> None:
             pinned[canonicalize_name(pin.name)] = exact.version
     table = project()["project"]
     extras = table["optional-dependencies"]
-    for text in [*table["dependencies"], *extras["export"], *extras["rtx"], *extras["dev"]]:
+    installed = ("export", "train", "rtx", "report", "sweep", "fleet", "nvml", "dev")  # all but TensorRT's and video
+    for text in [*table["dependencies"], *(text for extra in installed for text in extras[extra])]:
         wanted = Requirement(text)
+        if wanted.name == "edgeir":  # another extra
+            continue
         assert wanted.specifier.contains(pinned[canonicalize_name(wanted.name)]), text

@@ -61,6 +61,9 @@ def command(
     also: list[str] | None = typer.Option(
         None, "--rewrite", metavar="RULE", help="Apply this rewrite too, which is on request only; repeatable."
     ),
+    tiles: bool = typer.Option(
+        True, "--tiles/--no-tiles", help="Compare tiles with the whole picture; 'edgeir run' takes its overlap from it."
+    ),
     out: Path = typer.Option(
         Path(), "--out", help="Folder that receives the bundle, or the bundle's own path ending in .edgeir."
     ),
@@ -106,6 +109,7 @@ def command(
         plan=plan,
         calibration=_calibration(precision, calibration, method, samples, ranges),
         budget=drift_budget(mean_db, worst_db),
+        tiles=tiles,
         out=out,
         force=force,
     )

@@ -48,6 +48,8 @@ from edgeir.cli.planning import (
     twin_size,
     usual_budget,
 )
+from edgeir.cli.tile_checks import measure_tiling
+from edgeir.compare.drift import PictureDrift
 from edgeir.errors import GraphError
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import require_plugins
@@ -88,6 +90,7 @@ class ExportRequest:
     plan: Path | None
     calibration: CalibrationRequest | None
     budget: Loss | None
+    tiles: bool
     out: Path
     force: bool
 
@@ -104,10 +107,11 @@ class ExportRequest:
 
 @dataclass(frozen=True, slots=True)
 class ExportOutcome:
-    """A finished bundle and its report."""
+    """A finished bundle, its report, and the drift that was measured: a row per picture and degradation."""
 
     path: Path
     report: Report
+    drift: tuple[PictureDrift, ...] = ()
 
 
 def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
@@ -196,6 +200,10 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         console.stage("measuring drift per degradation")
         reference, typed = (rounding_session(path) for path in graphs.values())
         drift = check_drift(typed, reference, graph, pictures=EXPORT_PICTURES, console=console)
+        tiling = None
+        if request.tiles:
+            fast = TorchSession(loaded, form="fast")  # in FP32, so that rounding is not taken for tiling
+            tiling = measure_tiling(fast, fast, graph, spec, console=console)
 
         provenance = collect(seconds=time.perf_counter() - started)
         facts = ExportFacts(
@@ -215,6 +223,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             engines,
             parity,
             drift,
+            tiling,
             writer.artifacts,
             typed.name,
         )
@@ -232,11 +241,12 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
                 model=spec,
                 provenance=provenance,
                 engines=engines,
+                tiling=None if tiling is None else tiling.tiling,
             )
         )
         if planning is not None:
             planning.attribution.state.remove()
-    return ExportOutcome(path, report)
+    return ExportOutcome(path, report, tuple(drift))
 
 
 def describe_weights(spec: ModelSpec) -> str:

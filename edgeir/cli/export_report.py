@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeir.calibrate.planner import Loss
@@ -12,6 +12,7 @@ from edgeir.cli.calibrating import Calibration
 from edgeir.cli.coverage import coverage_tables, planning_tables
 from edgeir.cli.planning import Planning
 from edgeir.cli.recommending import recommendation_table, recommendations
+from edgeir.cli.tile_checks import TilingMeasurement, tile_checks
 from edgeir.cli.verdicts import drift_checks, drift_table, look_table, parity_checks, parity_table
 from edgeir.compare.drift import PictureDrift
 from edgeir.compare.parity import Parity
@@ -20,6 +21,7 @@ from edgeir.export.rewrites.apply import Step
 from edgeir.manifest import Artifact, EngineNote
 from edgeir.precision import Precision, PrecisionPlan
 from edgeir.provenance import Provenance
+from edgeir.report.comparison import Comparison
 from edgeir.report.value import Check, Fact, Report, Table
 from edgeir.spec import ModelSpec
 
@@ -40,10 +42,11 @@ class ExportFacts:
     planning: Planning | None
     budget: Loss | None
     time_ratio: float | None
-    pictures: Mapping[str, bytes]
+    worst: Comparison
     engines: tuple[EngineNote, ...]
     parity: Sequence[Parity]
     drift: Sequence[PictureDrift]
+    tiling: TilingMeasurement | None
     artifacts: tuple[Artifact, ...]
     runner: str
 
@@ -56,6 +59,8 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
         facts.drift, facts.precision, trained=spec.trained, chooses_neighbours=chooses, budget=facts.budget
     )
     checks = [*parity_checks(facts.parity, facts.precision), *of_drift]
+    if facts.tiling is not None:
+        checks += tile_checks(facts.tiling, spec)
     typed = [row for row in facts.parity if row.engine == "model.onnx"]
     fidelity = min(row.fidelity_db for row in typed)
     state = "trained" if spec.trained else "UNTRAINED"
@@ -69,6 +74,7 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
             parity_table(facts.parity),
             drift_table(facts.drift, facts.runner),
             look_table(facts.drift),
+            *(() if facts.tiling is None else (facts.tiling.table,)),
             *_worth(facts, of_drift),
             _rewrite_table(facts.rewrites, facts.rewritten_ms),
             _precision_table(facts),
@@ -77,7 +83,7 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
             _engine_table(facts.engines),
             _file_table(facts.artifacts),
         ),
-        pictures=facts.pictures,
+        comparisons=(facts.worst,),
         provenance=provenance.to_dict(),
         notes=_notes(facts),
     )

@@ -20,7 +20,21 @@ from typing import Any, NoReturn
 import typer
 
 from edgeir import __version__
-from edgeir.cli import bench, calibrate, doctor, export, inspect, lint, models, plugins, run, train, validate
+from edgeir.cli import (
+    bench,
+    calibrate,
+    doctor,
+    export,
+    inspect,
+    lint,
+    models,
+    plugins,
+    report,
+    run,
+    sweep,
+    train,
+    validate,
+)
 from edgeir.errors import EdgeIRError, MissingDependency
 
 INTERRUPTED = 130
@@ -44,6 +58,8 @@ app.command("calibrate")(calibrate.command)
 app.command("train")(train.command)
 app.command("validate")(validate.command)
 app.command("bench")(bench.command)
+app.command("sweep")(sweep.command)
+app.command("report")(report.command)
 app.add_typer(plugins.app)
 app.command("inspect")(inspect.command)
 app.command("lint")(lint.command)

@@ -18,10 +18,11 @@ from edgeir.compare.parity import Parity, Run, compare_outputs
 from edgeir.export.graph import expose_key_graphs
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS
 from edgeir.imaging.layout import middle_of, nchw_from_hwc
-from edgeir.imaging.look import difference_sheet
-from edgeir.imaging.measuring import load_measuring, measuring_pictures
+from edgeir.imaging.look import to_lay_over
+from edgeir.imaging.measuring import measuring_crop, measuring_pictures
 from edgeir.imaging.padding import pad_to_at_least
 from edgeir.imaging.writing import png_bytes
+from edgeir.report.comparison import Comparison
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Session
@@ -39,7 +40,6 @@ EXPORT_PICTURES = 2  # an export looks at the first pictures of the set; validat
 _LARGEST_PARITY_PX = 512 * 320
 _FORM_ROUNDS = 3
 _RATIO_ROUNDS = 5
-_LARGEST_CROP_PX = 300  # the smallest measuring picture is 300 pixels high
 
 
 def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphInput) -> list[Parity]:
@@ -164,8 +164,8 @@ def worst_picture(
     drift: Sequence[PictureDrift],
     *,
     own: Sequence[tuple[str, Pixels]] | None = None,
-) -> dict[str, bytes]:
-    """The picture that loses most, as the reference and as ``typed`` restores it, and the difference: caption to PNG.
+) -> Comparison:
+    """The picture that loses most: its input, what the reference and ``typed`` make of it, and the difference.
 
     Args:
         typed, reference, graph, own: as `check_drift` had them.
@@ -176,13 +176,11 @@ def worst_picture(
     conditions = [one for one in VALIDATION_CONDITIONS if one.name == row.condition]
     (sample,) = degraded_samples([(row.picture, clean)], conditions, scale=graph.scale)
     batch = sample.batch()
-    outputs = [_one(session, graph)(batch)[0].transpose(1, 2, 0) for session in (typed, reference)]
-    sheet, gain = difference_sheet(*outputs)
-    caption = (
-        f"The picture that loses most, {row.picture} under {row.condition} ({row.drift_db:.4f} dB): "
-        f"reference, engine, difference times {gain}"
+    outputs = [_one(session, graph)(batch)[0].transpose(1, 2, 0) for session in (reference, typed)]
+    return Comparison(
+        f"The picture that loses most, {row.picture} under {row.condition} ({row.drift_db:.4f} dB)",
+        {name: png_bytes(pixels) for name, pixels in to_lay_over(sample.degraded, *outputs).items()},
     )
-    return {caption: png_bytes(sheet)}
 
 
 def _one(session: Session, graph: GraphInput) -> Run:
@@ -192,14 +190,6 @@ def _one(session: Session, graph: GraphInput) -> Run:
         return session.run(np.repeat(picture, graph.batch, axis=0))[:1]
 
     return run
-
-
-def measuring_crop(name: str, height: int, width: int) -> Pixels:
-    """``(height, width, 3)`` from the middle of a measuring picture, mirrored outwards where it is too small."""
-    side = min(max(height, width), _LARGEST_CROP_PX)
-    crop = load_measuring(name, crop_px=side)
-    padded = pad_to_at_least(crop, height, width)
-    return np.ascontiguousarray(padded[:height, :width])
 
 
 def fit_crop(pixels: Pixels, height: int, width: int) -> Pixels:

@@ -1,4 +1,4 @@
-"""``edgeir validate``: parity with PyTorch and drift per degradation of a finished bundle."""
+"""``edgeir validate``: parity with PyTorch, drift per degradation, a contract, another bundle."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgeir.runtime.restore import GraphInput
 
-FORMATS = ("text", "json", "markdown", "html", "junit")
+FORMATS = ("text", "json", "markdown", "html", "junit", "csv")
 COLOUR_PICTURES = 11
 
 
@@ -25,7 +25,13 @@ def command(
     images: Path | None = typer.Option(None, "--images", help="Clean pictures to measure on, instead of ours."),
     pictures: int = typer.Option(COLOUR_PICTURES, "--pictures", help="How many measuring pictures, from the first."),
     checkpoint: Path | None = typer.Option(None, "--checkpoint", help="The weights, if they were your own."),
-    format: str | None = typer.Option(None, "--format", help="text, json, markdown, html or junit."),
+    contract: Path | None = typer.Option(
+        None, "--contract", metavar="FILE", help="A contract.yaml: limits that take the place of edgeir's own on drift."
+    ),
+    against: Path | None = typer.Option(
+        None, "--against", metavar="BUNDLE", help="Another bundle: is there a difference, and is it real?"
+    ),
+    format: str | None = typer.Option(None, "--format", help="text, json, markdown, html, junit or csv."),
     as_json: bool = typer.Option(False, "--json", help="The same as --format json."),
 ) -> None:
     """Hold a bundle against the PyTorch reference; exit code 1 if a check fails."""
@@ -35,57 +41,29 @@ def command(
     import time
 
     from edgeir.bundle import Bundle
-    from edgeir.cli.measuring import check_drift, check_parity, rounding_session, worst_picture
-    from edgeir.cli.verdicts import drift_checks, drift_table, look_table, parity_checks, parity_table, require_passed
-    from edgeir.precision import Precision
+    from edgeir.cli.validation import ValidationRequest, validate_bundle
+    from edgeir.cli.verdicts import require_passed
+    from edgeir.compare.contract import read_contract
     from edgeir.provenance import collect
     from edgeir.report.formats import emit
-    from edgeir.report.value import Fact, Report
     from edgeir.runtime.opening import graph_input, require_backend
 
     require_backend("torch")
-    from edgeir.models.rebuild import rebuild
-    from edgeir.runtime.torch_session import TorchSession
-
     started = time.perf_counter()
-    console = Console(stages=3)
+    limits = None if contract is None else read_contract(contract)
+    console = Console(stages=3 + (against is not None) + (limits is not None and limits.costs))
     console.stage(f"opening {bundle}")
     opened = Bundle.open(bundle)
-    manifest = opened.manifest
-    graph = graph_input(manifest)
-    own = None if images is None else _own_pictures(images, graph, console)
-    torch = TorchSession(rebuild(manifest.model, checkpoint=checkpoint))
-    trained = manifest.model.trained
-    if not trained:
-        console.say(f"      {manifest.name} is UNTRAINED: PSNR against the truth says nothing.")
-
-    console.stage("comparing with PyTorch on a real picture")
-    graphs = {"reference.onnx": opened.file("reference"), "model.onnx": opened.file("model")}
-    parity = check_parity(graphs, torch, graph)
-    console.stage("measuring drift per degradation")
-    reference, typed = (rounding_session(path) for path in graphs.values())
-    drift = check_drift(typed, reference, graph, pictures=pictures, console=console, own=own)
-
-    precision = Precision(manifest.precision)
-    chooses = any(row.key_graph_overlap is not None for row in parity)
-    state = "trained" if trained else "UNTRAINED"
-    report = Report(
-        title=f"edgeir validate: {manifest.name} {manifest.precision}",
-        summary=f"{manifest.name} ({state}) in {manifest.precision} on {len({row.picture for row in drift})} pictures.",
-        facts=(
-            Fact("reference", torch.name),
-            Fact("engine", f"model.onnx in {typed.name}"),
-            Fact("pictures", "the measuring pictures" if own is None else f"{len(own)} of the user's"),
-        ),
-        checks=(
-            *parity_checks(parity, precision),
-            *drift_checks(drift, precision, trained=trained, chooses_neighbours=chooses),
-        ),
-        tables=(parity_table(parity), drift_table(drift, typed.name), look_table(drift)),
-        pictures=worst_picture(typed, reference, graph, drift, own=own),
-        provenance=collect(seconds=time.perf_counter() - started).to_dict(),
-        notes=() if trained else ("UNTRAINED: no drift against the truth is judged, only fidelity.",),
+    request = ValidationRequest(
+        bundle=opened,
+        pictures=pictures,
+        own=None if images is None else _own_pictures(images, graph_input(opened.manifest), console),
+        checkpoint=checkpoint,
+        contract=limits,
+        contract_name="" if contract is None else str(contract),
+        against=None if against is None else Bundle.open(against),
     )
+    report = validate_bundle(request, console, lambda: collect(seconds=time.perf_counter() - started).to_dict())
     print_result(emit(report, "json" if as_json else format or "text"))
     require_passed(report, where=str(bundle))
 

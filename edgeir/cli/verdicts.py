@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from edgeir.calibrate.planner import Loss
 from edgeir.compare.drift import PictureDrift, by_condition
 from edgeir.compare.gates import GATES
 from edgeir.compare.parity import Parity
 from edgeir.errors import CheckFailed
 from edgeir.precision import Precision
 from edgeir.report.value import Cell, Check, Report, Table
+
+if TYPE_CHECKING:
+    from edgeir.calibrate.planner import Loss
 
 
 def parity_checks(rows: Sequence[Parity], precision: Precision) -> list[Check]:
@@ -78,7 +81,7 @@ def drift_checks(
     """
     gates = GATES[precision]
     advice = "Keep the layers that cost most in fp32: edit plan.yaml and export again with --plan."
-    checks = [Check("NaN or Inf over all degradations", sum(row.nonfinite for row in rows), 0)]
+    checks = broken_checks(rows)
     if not chooses_neighbours:
         worst = min(row.fidelity_db for row in rows)
         checks.append(Check("worst fidelity over all degradations", worst, gates.fidelity_db, "dB", "min", advice))
@@ -99,6 +102,41 @@ def drift_checks(
             shift = max(abs(row.brightness_shift_8bit) for row in rows)
             checks.append(Check("brightness shift, of 255", shift, gates.brightness_shift_8bit, "", "max", advice))
     return checks
+
+
+def broken_checks(rows: Sequence[PictureDrift]) -> list[Check]:
+    """No output may hold NaN or Inf, and none may be one colour where the reference's is not."""
+    return [
+        Check("NaN or Inf over all degradations", sum(row.nonfinite for row in rows), 0),
+        Check("flat outputs over all degradations", sum(row.flat for row in rows), 0),
+    ]
+
+
+def engine_table(drift: Mapping[str, Sequence[PictureDrift]]) -> Table:
+    """One row per engine: every engine of a bundle that runs here, on the same pictures."""
+    cells: list[tuple[Cell, ...]] = []
+    for name, rows in drift.items():
+        worst = max(by_condition(rows), key=lambda row: row.mean_drift_db)
+        picture = max(rows, key=lambda row: row.drift_db)
+        cells.append(
+            (
+                name,
+                round(sum(row.drift_db for row in rows) / len(rows), 4),
+                f"{worst.mean_drift_db:.4f} {worst.condition}",
+                f"{picture.drift_db:.4f} {picture.picture}",
+                round(min(row.fidelity_db for row in rows), 1),
+                round(min(row.ssim for row in rows), 5),
+                sum(row.nonfinite for row in rows),
+                sum(row.flat for row in rows),
+            )
+        )
+    return Table(
+        title="Engines that run here",
+        columns=("engine", "drift dB", "worst degradation", "worst picture", "fidelity", "SSIM", "NaN or Inf", "flat"),
+        rows=tuple(cells),
+        note="model.onnx is computed as a device would, every FP16 result rounded and eight bits as the graph says; "
+        "the other is what ONNX Runtime makes of it on this processor, with its own kernels.",
+    )
 
 
 def drift_table(rows: Sequence[PictureDrift], engine: str) -> Table:
@@ -133,10 +171,11 @@ def look_table(rows: Sequence[PictureDrift]) -> Table:
     """What an eye would notice, one row per degradation."""
     return Table(
         title="Look",
-        columns=("degradation", "brightness", "white point", "black point", "hue °", "banding %"),
+        columns=("degradation", "SSIM", "brightness", "white point", "black point", "hue °", "banding %"),
         rows=tuple(
             (
                 row.condition,
+                round(row.ssim, 5),
                 round(row.brightness_shift_8bit, 3),
                 round(row.look.white_shift_8bit, 3),
                 round(row.look.black_shift_8bit, 3),
@@ -145,9 +184,9 @@ def look_table(rows: Sequence[PictureDrift]) -> Table:
             )
             for row in by_condition(rows)
         ),
-        note="Engine against reference, the largest change of any picture. Brightness, white point (99.9th percentile "
-        "of luma) and black point (0.1st) in steps of an 8-bit picture; hue: rotation of the colours; banding: slopes "
-        "of at most one step that became flat.",
+        note="Engine against reference, the largest change of any picture and the lowest SSIM. Brightness, white point "
+        "(99.9th percentile of luma) and black point (0.1st) in steps of an 8-bit picture; hue: rotation of the "
+        "colours; banding: slopes of at most one step that became flat.",
     )
 
 

@@ -16,13 +16,23 @@ from edgeir.imaging.conditions import Condition, degrade
 from edgeir.imaging.layout import nchw_from_hwc
 from edgeir.imaging.look import Look, look
 from edgeir.imaging.metrics import brightness_shift_8bit, fidelity_db, psnr_float
+from edgeir.imaging.ssim import UNIFORM_PX, ssim_float
 
 Picture = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class PictureDrift:
-    """One picture under one degradation; PSNR in dB against the clean picture."""
+    """One picture under one degradation; PSNR in dB against the clean picture.
+
+    Attributes:
+        fidelity_db: PSNR of the engine's output against the reference's.
+        brightness_shift_8bit: change of the mean, of 255.
+        nonfinite: how many values of the engine's output are NaN or Inf.
+        look: what an eye would notice, engine against reference.
+        ssim: SSIM of the engine's output against the reference's; NaN where a side is shorter than its window.
+        flat: the engine gave one colour, and the reference did not.
+    """
 
     picture: str
     condition: str
@@ -33,6 +43,8 @@ class PictureDrift:
     brightness_shift_8bit: float
     nonfinite: int
     look: Look
+    ssim: float
+    flat: bool
 
     @property
     def drift_db(self) -> float:
@@ -44,7 +56,7 @@ class PictureDrift:
 
 @dataclass(frozen=True, slots=True)
 class ConditionDrift:
-    """One degradation over all pictures: means in dB, the worst picture, and of each change the largest."""
+    """One degradation over all pictures: means in dB, the worst picture, of each change the largest, the least SSIM."""
 
     condition: str
     pictures: int
@@ -57,6 +69,7 @@ class ConditionDrift:
     fidelity_db: float
     brightness_shift_8bit: float
     look: Look
+    ssim: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +138,8 @@ def measure_drift(
                 brightness_shift_8bit=brightness_shift_8bit(shown, expected),
                 nonfinite=nonfinite,
                 look=look(shown, expected),
+                ssim=ssim_float(shown, expected) if min(shown.shape[:2]) >= UNIFORM_PX else float("nan"),
+                flat=_flat(shown) and not _flat(expected),
             )
         )
         if on_sample is not None:
@@ -161,4 +176,10 @@ def _gather(name: str, rows: Sequence[PictureDrift]) -> ConditionDrift:
             black_shift_8bit=max((row.look.black_shift_8bit for row in rows), key=abs),
             banding=max(row.look.banding for row in rows),
         ),
+        ssim=min(row.ssim for row in rows),
     )
+
+
+def _flat(picture: Picture) -> bool:
+    """Whether a display would show one value only: everything lies within one step of 8 bits."""
+    return bool(picture.max() - picture.min() < 1 / 255)

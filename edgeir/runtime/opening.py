@@ -17,6 +17,7 @@ BACKENDS = {
     "ort-reference": "onnxruntime",
     "torch": "torch",
     "torch-fast": "torch",
+    "torch-compile": "torch",
 }
 
 
@@ -73,8 +74,8 @@ def open_session(
     Args:
         bundle: an opened bundle.
         backend: ``"ort"`` (the graph prepared for ONNX Runtime, or else ``model.onnx``), ``"ort-reference"``
-            (``reference.onnx`` in ONNX Runtime), ``"torch"`` (the network as published in PyTorch) or ``"torch-fast"``
-            (its exact fast form).
+            (``reference.onnx`` in ONNX Runtime), ``"torch"`` (the network as published in PyTorch), ``"torch-fast"``
+            (its exact fast form) or ``"torch-compile"`` (as published, compiled by ``torch.compile`` on first use).
         checkpoint: the weights, for a torch backend and a bundle that was made from a user's checkpoint.
         threads: threads within an operator; ``None`` leaves it to the runtime.
 
@@ -88,7 +89,12 @@ def open_session(
         from edgeir.runtime.torch_session import TorchSession
 
         loaded = rebuild(bundle.manifest.model, checkpoint=checkpoint)
-        return TorchSession(loaded, form="reference" if backend == "torch" else "fast", threads=threads)
+        return TorchSession(
+            loaded,
+            form="fast" if backend == "torch-fast" else "reference",
+            threads=threads,
+            compiled=backend == "torch-compile",
+        )
     from edgeir.runtime.ort_session import OrtSession
 
     path = bundle.graph_for("onnxruntime") if backend == "ort" else bundle.file("reference")

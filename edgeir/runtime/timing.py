@@ -9,6 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edgeir.compare.statistics import Interval, least_for_median, median_interval
+
+CONCLUSIVE = 0.025
+"""Share of a ratio that its interval may reach to each side: two such runs agree within 5 %."""
+_WINDOW = 2  # rounds; a slow network takes a second each
+_SETTLED = 0.03  # of the latency; a quiet machine varies by one or two hundredths
+
 
 @dataclass(frozen=True, slots=True)
 class Timing:
@@ -20,6 +27,44 @@ class Timing:
     def percentile_ms(self, percent: float) -> float:
         """The ``percent`` percentile in milliseconds."""
         return float(np.percentile(self.samples_ms, percent))
+
+
+@dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What happened before the counted rounds.
+
+    Attributes:
+        first_ms: the first call of each runner, by name: memory is laid out, kernels are chosen.
+        rounds: how many there were.
+        settled: whether every runner's latency had stopped moving.
+    """
+
+    first_ms: Mapping[str, float]
+    rounds: int
+    settled: bool
+
+
+def warm_up(runners: Mapping[str, Callable[[], object]], *, most: int = 12) -> WarmUp:
+    """Run in turn until latencies no longer move, at most ``most`` rounds.
+
+    Settled is a runner whose median over the last `_WINDOW` rounds is within `_SETTLED` of the median over the
+    `_WINDOW` before. A fixed number is too few for a runtime that compiles on first use, and wasted on others.
+    """
+    samples: dict[str, list[float]] = {name: [] for name in runners}
+    settled = False
+    while not settled and len(next(iter(samples.values()), [])) < most:
+        for name, run in runners.items():
+            samples[name].append(_once_ms(run))
+        settled = all(_settled(values) for values in samples.values())
+    rounds = len(next(iter(samples.values()), []))
+    return WarmUp({name: values[0] for name, values in samples.items()}, rounds, settled)
+
+
+def _settled(samples: list[float]) -> bool:
+    if len(samples) < 2 * _WINDOW:
+        return False
+    before, last = np.median(samples[-2 * _WINDOW : -_WINDOW]), np.median(samples[-_WINDOW:])
+    return bool(abs(last - before) <= _SETTLED * before)
 
 
 def time_together(
@@ -51,10 +96,37 @@ def time_together(
     return {name: Timing(np.asarray(values), first[name]) for name, values in samples.items()}
 
 
-def speedup(timing: Timing, baseline: Timing) -> tuple[float, float, float]:
-    """How many times as fast as ``baseline``: median, smallest and largest ratio over the rounds, pair by pair."""
+@dataclass(frozen=True, slots=True)
+class Speedup:
+    """How many times as fast as a baseline one runner is: a round's ratio is taken within the round.
+
+    Attributes:
+        median: of the rounds' ratios.
+        lowest, highest: of the rounds.
+        interval: what holds the true median in 95 of 100 runs; ``None`` for fewer rounds than that takes.
+    """
+
+    median: float
+    lowest: float
+    highest: float
+    interval: Interval | None
+
+    @property
+    def conclusive(self) -> bool:
+        """Whether the ratio is known well enough to be found again: its interval is within `CONCLUSIVE` each way."""
+        return self.interval is not None and self.interval.relative_half_width <= CONCLUSIVE
+
+
+def speedup(timing: Timing, baseline: Timing) -> Speedup:
+    """The ratio of two runners that were timed together, baseline divided by ``timing``, round by round."""
     ratios = baseline.samples_ms / timing.samples_ms
-    return float(np.median(ratios)), float(ratios.min()), float(ratios.max())
+    enough = len(ratios) >= least_for_median()
+    return Speedup(
+        median=float(np.median(ratios)),
+        lowest=float(ratios.min()),
+        highest=float(ratios.max()),
+        interval=median_interval(ratios) if enough else None,
+    )
 
 
 def _once_ms(run: Callable[[], object]) -> float:

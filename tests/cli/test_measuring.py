@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeir.cli.measuring import measuring_crop, parity_sizes
+from edgeir.cli.measuring import parity_sizes
 from edgeir.cli.verdicts import drift_checks, parity_checks, require_passed
 from edgeir.compare.drift import PictureDrift
 from edgeir.compare.parity import Parity
 from edgeir.errors import CheckFailed
 from edgeir.imaging.look import Look
+from edgeir.imaging.measuring import measuring_crop
 from edgeir.precision import Precision
 from edgeir.report.value import Report
 from edgeir.runtime.restore import GraphInput
@@ -59,7 +60,8 @@ def test_parity_gates(measured: Parity, precision: Precision, failed: list[str])
 
 
 def drift(loss_db: float, fidelity_db: float = 70.0, nonfinite: int = 0) -> PictureDrift:
-    return PictureDrift("astronaut", "rain", 20.0, 30.0, 30.0 - loss_db, fidelity_db, 0.0, nonfinite, Look(0, 0, 0, 0))
+    look = Look(0, 0, 0, 0)
+    return PictureDrift("astronaut", "rain", 20.0, 30.0, 30.0 - loss_db, fidelity_db, 0.0, nonfinite, look, 1.0, False)
 
 
 def failures(rows: list[PictureDrift], *, trained: bool = True, chooses: bool = False) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,10 @@ import pytest
 @pytest.fixture
 def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure for the first command of a test; the others get the same figures."""
-    from edgeir.cli import measuring
+    from edgeir.cli import measuring, validation
 
     for name in ("check_parity", "check_drift"):
-        monkeypatch.setattr(measuring, name, _once(getattr(measuring, name)))
+        monkeypatch.setattr(validation, name, _once(getattr(measuring, name)))
 
 
 def _once(measure: Callable[..., Any]) -> Callable[..., Any]:
@@ -51,8 +52,10 @@ def test_formats(cli: Any, weights_file: Path, made_static: Path, measured_once:
     assert len(root.findall(".//testcase")) == len(value["checks"]) >= 5
     assert root.findall(".//failure") == []
     assert outputs["html"].lstrip().lower().startswith("<!doctype html>")
-    assert "http://" not in outputs["html"]
-    assert "https://" not in outputs["html"]
+    page = re.sub(r"<script>.*?</script>", "", outputs["html"], flags=re.DOTALL)  # Plotly's own, which may not fetch
+    assert 'http-equiv="Content-Security-Policy" content="default-src ' in page
+    assert "http://" not in page
+    assert "https://" not in page
     assert outputs["markdown"].startswith("#")
     assert "|" in outputs["markdown"]
 
@@ -84,7 +87,7 @@ def test_a_failed_check(
     arguments = ("validate", made_static, "--checkpoint", weights_file, "--pictures", 1)
     outcome = cli(*arguments, "--format", "junit")
     outcome.sentence(1, "checks failed", "fidelity")
-    assert len(ET.fromstring(outcome.out).findall(".//failure")) == 2
+    assert len(ET.fromstring(outcome.out).findall(".//failure")) == 3  # parity, and both engines under drift
     outcome = cli(*arguments, "--json")
     outcome.sentence(1)
     assert json.loads(outcome.out)["passed"] is False
@@ -100,6 +103,8 @@ REFUSED = {
     "missing folder": (("validate", "--checkpoint", "micro", "--images", "gone"), ("gone", "no such folder")),
     "other weights": (("validate", "--checkpoint", "other.safetensors"), ("not the weights", "made from")),
     "no rounds": (("bench", "--rounds", "0"), ("rounds",)),
+    "no processor": (("bench", "--cpus", "9999"), ("--cpus", "may not use")),
+    "no list of processors": (("bench", "--cpus", "3-1"), ("--cpus", "'3-1'", "0,2-3")),
     "unknown baseline": (("bench", "--against", "trch"), ("'trch'", "Did you mean 'torch'?")),
     "baseline without weights": (("bench", "--against", "torch"), ("--checkpoint FILE",)),
 }
@@ -136,6 +141,12 @@ def test_bench(cli: Any, weights_file: Path, made_static: Path) -> None:
     assert rows["ort"]["speed vs torch"] > 0
     assert rows["ort"]["fidelity dB"] > 55
     assert rows["torch"]["speed vs torch"] == 1
+    assert rows["ort"]["95 % interval"] is None
+    assert any("Too few rounds" in note for note in value["notes"])
+    (stages,) = [table for table in value["tables"] if table["title"] == "Where one picture's time goes"]
+    names = [row[0] for row in stages["rows"]]
+    assert names == ["decode the file", "pad, lay out, blend", "execute", "encode the file"]
+    assert sum(row[2] for row in stages["rows"]) == pytest.approx(100, abs=0.3)
     assert "UNTRAINED" in value["summary"]
 
 
@@ -144,3 +155,91 @@ def test_bench_without_a_baseline(cli: Any, made_static: Path) -> None:
         outcome = cli("bench", made_static, "--rounds", 1, "--no-memory", *arguments, "--json").done()
         (table,) = [table for table in json.loads(outcome.out)["tables"] if table["title"] == "Latency"]
         assert [row[0] for row in table["rows"]] == ["ort"]
+
+
+def test_bench_against_a_plain_export_on_chosen_processors(cli: Any, weights_file: Path, made_static: Path) -> None:
+    import os
+
+    allowed = os.sched_getaffinity(0)
+    one = min(allowed)
+    arguments = ("--against", "plain-onnx", "--checkpoint", weights_file, "--rounds", 6, "--no-memory", "--cpus", one)
+    try:
+        value = json.loads(cli("bench", made_static, *arguments, "--json").done().out)
+    finally:
+        os.sched_setaffinity(0, allowed)
+    (table,) = [table for table in value["tables"] if table["title"] == "Latency"]
+    rows = {row[0]: dict(zip(table["columns"], row, strict=True)) for row in table["rows"]}
+    assert set(rows) == {"ort", "plain-onnx"}
+    low, high = map(float, rows["ort"]["95 % interval"].split(" to "))
+    assert low - 0.01 <= rows["ort"]["speed vs plain-onnx"] <= high + 0.01
+    assert rows["ort"]["fidelity dB"] > 55
+    assert "a plain export in onnxruntime" in value["summary"]
+    facts = {fact["label"]: fact["value"] for fact in value["facts"]}
+    assert facts["processors"] == str(one)
+    noisy = "TOO NOISY" in value["summary"]
+    assert any("TOO NOISY" in note for note in value["notes"]) is noisy
+
+
+def test_bench_against_a_compiled_network(
+    cli: Any, weights_file: Path, made_static: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The compiler itself takes a minute: another one of PyTorch's stands in for it."""
+    import torch
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", lambda module: compile_(module, backend="eager"))
+    arguments = ("--against", "torch-compile", "--checkpoint", weights_file, "--rounds", 1, "--no-memory")
+    value = json.loads(cli("bench", made_static, *arguments, "--json").done().out)
+    (table,) = [table for table in value["tables"] if table["title"] == "Latency"]
+    assert [row[0] for row in table["rows"]] == ["ort", "torch-compile"]
+    assert "compiled CPU" in table["rows"][1][1]
+
+
+CONTRACT = {
+    "met": ("quality: {fidelity_db: 40, ssim: 0.9}\nmemory: {bundle_mb: 500}", 0, ()),
+    "not met": ("quality: {fidelity_db: 200}", 1, ("contract: worst fidelity", "at least 200 dB", "plan.yaml")),
+    "too slow": ("latency: {p95_ms: 0.000001}", 1, ("contract: p95 latency", "at most 1e-06 ms", "edgeir sweep")),
+    "unknown key": ("quality: {fidelty_db: 40}", 2, ("unknown key 'fidelty_db'", "Did you mean 'fidelity_db'?")),
+    "no limit": ("about: nothing", 2, ("the contract states no limit",)),
+    "not YAML": ("quality: [", 2, ("the contract is not YAML", "contract.yaml:")),
+    "untrained": ("quality: {mean_drift_db: 0.1}", 2, ("mean_drift_db cannot be judged", "untrained")),
+    "not a limit": ("quality: {ssim: 2}", 2, ("quality.ssim", "less than or equal to 1")),
+}
+
+
+@pytest.mark.parametrize("case", CONTRACT)
+def test_contract(
+    cli: Any, weights_file: Path, made_static: Path, measured_once: None, tmp_path: Path, case: str
+) -> None:
+    text, code, words = CONTRACT[case]
+    (tmp_path / "contract.yaml").write_text(text, encoding="utf-8")
+    options = ("--checkpoint", weights_file, "--pictures", 1, "--contract", tmp_path / "contract.yaml", "--json")
+    outcome = cli("validate", made_static, *options)
+    if code:
+        outcome.sentence(code, *words)
+    else:
+        names = [check["name"] for check in json.loads(outcome.done().out)["checks"]]
+        assert [name for name in names if name.startswith("contract: ") and name.count(",") == 0] == [
+            "contract: worst fidelity",
+            "contract: worst SSIM",
+            "contract: size of the bundle",
+        ]
+        assert not any(name.startswith("mean drift") for name in names)
+
+
+def test_a_bundle_against_itself_is_no_difference(cli: Any, weights_file: Path, made_static: Path) -> None:
+    options = ("--checkpoint", weights_file, "--pictures", 5, "--against", made_static, "--json")
+    value = json.loads(cli("validate", made_static, *options).done().out)
+    (table,) = [table for table in value["tables"] if table["title"].startswith("Against ")]
+    assert len(table["rows"]) == 12  # all, and eleven degradations
+    assert {row[1] for row in table["rows"]} == {0}
+    assert {row[3] for row in table["rows"]} == {"no difference found"}
+    assert "no difference found: +0.0000 dB" in value["summary"]
+
+
+def test_against_is_refused_where_it_could_say_nothing(
+    cli: Any, weights_file: Path, made_static: Path, made_dynamic: Path
+) -> None:
+    options = ("--checkpoint", weights_file, "--against")
+    cli("validate", made_static, *options, made_static, "--pictures", 4).sentence(2, "too few pictures", "5 or more")
+    cli("validate", made_static, *options, made_dynamic).sentence(2, "different sizes", "same --size")

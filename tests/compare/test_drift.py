@@ -96,7 +96,8 @@ def test_a_planted_loss_is_found_where_it_is() -> None:
 
 def test_the_mean_is_over_pictures_and_the_worst_keeps_its_sign() -> None:
     def row(picture: str, reference_db: float, engine_db: float, brightness: float) -> PictureDrift:
-        return PictureDrift(picture, "haze", 10, reference_db, engine_db, 60, brightness, 0, Look(0, 0, 0, 0))
+        look = Look(0, 0, 0, 0)
+        return PictureDrift(picture, "haze", 10, reference_db, engine_db, 60, brightness, 0, look, 1.0, False)
 
     (gathered,) = by_condition([row("a", 30, 29, 0.1), row("b", 20, 22, -0.4), row("c", 25, 25, 0.2)])
     assert gathered.mean_drift_db == pytest.approx(-1 / 3)
@@ -141,3 +142,31 @@ def test_gates_are_those_of_the_design() -> None:
         low = GATES[kind]
         assert (low.mean_drift_warn_db, low.mean_drift_db, low.worst_degradation_db) == (0.15, 0.30, 0.50)
         assert low.brightness_shift_8bit == 0.25
+
+
+def test_a_flat_output_is_seen_and_a_flat_reference_is_no_fault() -> None:
+    picture = np.random.default_rng(2).random((16, 16, 3), dtype=np.float32)
+    grey = np.full_like(picture, 0.5)
+
+    def flat(batch: np.ndarray) -> np.ndarray:
+        return np.full_like(batch, 0.5)
+
+    (broken,) = measure_drift([Sample("a", "clean", picture, picture)], identity, flat)
+    assert broken.flat
+    assert broken.ssim < 0.2
+    (sky,) = measure_drift([Sample("a", "clean", grey, grey)], identity, flat)
+    assert not sky.flat
+    assert sky.ssim == pytest.approx(1)
+
+
+def test_ssim_against_the_reference_and_the_least_of_a_degradation() -> None:
+    from edgeir.imaging.ssim import ssim_float
+
+    draw = np.random.default_rng(3)
+    pictures = [draw.random((16, 16, 3), dtype=np.float32) for _ in range(2)]
+    samples = [Sample(name, "haze", picture, picture) for name, picture in zip("ab", pictures, strict=True)]
+    rows = measure_drift(samples, identity, plus(0.1))  # type: ignore[arg-type]
+    expected = [ssim_float(np.clip(picture + np.float32(0.1), 0, None), picture) for picture in pictures]
+    assert [row.ssim for row in rows] == pytest.approx(expected, abs=1e-6)
+    (gathered,) = by_condition(rows)
+    assert gathered.ssim == min(row.ssim for row in rows)

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from edgeir.cli.measuring import check_parity, measuring_crop
+from edgeir.cli.measuring import check_parity
 from edgeir.cli.verdicts import parity_table
+from edgeir.imaging.measuring import measuring_crop
 from edgeir.models import fused
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.torch_session import TorchSession

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from edgeir.runtime import timing
-from edgeir.runtime.timing import Timing, speedup, time_together
+from edgeir.runtime.timing import Timing, speedup, time_together, warm_up
 
 
 class Clock:
@@ -60,5 +60,37 @@ def test_percentiles() -> None:
 def test_speedup_is_taken_round_by_round() -> None:
     """A machine that is twice as slow in one round slows both: the ratio must not see it."""
     ours, theirs = Timing(np.asarray([1.0, 2.0, 1.0, 1.0]), 0), Timing(np.asarray([3.0, 6.0, 3.0, 4.0]), 0)
-    assert speedup(ours, theirs) == (3, 3, 4)
-    assert speedup(theirs, ours) == pytest.approx((1 / 3, 1 / 4, 1 / 3))
+    ratio = speedup(ours, theirs)
+    assert (ratio.median, ratio.lowest, ratio.highest) == (3, 3, 4)
+    assert speedup(theirs, ours).lowest == pytest.approx(1 / 4)
+
+
+def test_a_ratio_of_few_rounds_concludes_nothing() -> None:
+    five = Timing(np.ones(5), 0)
+    assert speedup(five, five).interval is None
+    assert not speedup(five, five).conclusive
+
+
+@pytest.mark.parametrize(("spread", "conclusive"), [(0.01, True), (0.2, False)])
+def test_a_noisy_ratio_concludes_nothing(spread: float, conclusive: bool) -> None:
+    draw = np.random.default_rng(1)
+    ours = Timing(np.full(15, 10.0), 0)
+    theirs = Timing(20 * (1 + spread * draw.standard_normal(15)), 0)
+    ratio = speedup(ours, theirs)
+    assert ratio.interval is not None
+    assert ratio.interval.low <= 2 <= ratio.interval.high
+    assert ratio.conclusive is conclusive
+
+
+def test_warm_up_ends_when_latencies_have_settled(clock: Clock) -> None:
+    runners = {"a": clock.runner("a", 9.0, 3.0, 2.0, 2.0, 2.0, 2.0), "b": clock.runner("b", 1.0)}
+    warm = warm_up(runners)  # type: ignore[arg-type]
+    assert warm.first_ms == {"a": pytest.approx(9000), "b": pytest.approx(1000)}
+    assert (warm.rounds, warm.settled) == (6, True)
+    assert clock.calls == ["a", "b"] * 6
+
+
+def test_warm_up_gives_up_on_what_never_settles(clock: Clock) -> None:
+    doubling = clock.runner("a", *(2.0**power for power in range(40)))
+    warm = warm_up({"a": doubling}, most=8)  # type: ignore[dict-item]
+    assert (warm.rounds, warm.settled) == (8, False)
