@@ -1,6 +1,7 @@
 # make demo   one network, exported to FP16 and run on a real picture
 # make test   what every change must pass
 # make lint   style and types only
+# make report the three shipped networks in every precision at two sizes, as one HTML page (half an hour)
 # make weights  train the shipped weights again (hours; needs Debian's wallpaper packages)
 # make clean  remove what the targets above wrote
 
@@ -14,7 +15,7 @@ DEMO := build/demo
 BUNDLE := $(DEMO)/exda-tiny-fp16-256x256.edgeir
 
 .DELETE_ON_ERROR:
-.PHONY: demo test lint weights clean install
+.PHONY: demo test lint report weights clean install
 
 demo: $(BUNDLE)/manifest.json
 	$(BIN)/edgeir run $(BUNDLE) "$$($(BIN)/python -m edgeir.imaging.measuring astronaut)" -o $(DEMO)/restored.png
@@ -35,6 +36,12 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/python tools/links.py
 	$(BIN)/mypy -p edgeir
+
+# It goes on where it was stopped. Calibration wants clean pictures: those of Debian's wallpaper packages.
+report: build/data/photographs
+	$(BIN)/edgeir sweep tiny --calibration build/data/photographs/held-out --jobs 2 --out build/tiny.sweep
+	@echo
+	@echo "Look at build/tiny.sweep/report.html"
 
 # One process per core is faster than one process with a thread per core. A run that was stopped goes on.
 TRAINED := exda-tiny cea-tiny kgt-tiny

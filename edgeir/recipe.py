@@ -79,7 +79,9 @@ def names_in(folder: Path) -> list[str]:
 
 
 def _first_problem(kind: type[Section], error: ValidationError, where: str) -> UsageError:
-    problem = error.errors()[0]
+    problems = error.errors()
+    # A misspelt key is missing as well: what stands there says more than what does not.
+    problem = next((one for one in problems if one["type"] == "extra_forbidden"), problems[0])
     place = ".".join(str(part) for part in problem["loc"])
     full = f"{where}: {place}" if place else where
     if problem["type"] == "extra_forbidden":
