@@ -127,6 +127,16 @@ class ModelSpec:
         """Whether its weights were; without any it is not."""
         return self.weights is not None and self.weights.trained
 
+    @property
+    def chooses_neighbours(self) -> bool:
+        """Whether it has a key graph: two exact runtimes choose differently where two neighbours are as near."""
+        return "k" in self.config
+
+    @property
+    def attends_in_windows(self) -> bool:
+        """Whether no layer reads the whole picture at once: its settings name the windows it attends in."""
+        return "windows" in self.config
+
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form, the one stored in checkpoints, manifests and ONNX ``metadata_props``."""
         return {

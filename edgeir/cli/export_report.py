@@ -72,7 +72,7 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
         checks=tuple(checks),
         tables=(
             parity_table(facts.parity),
-            drift_table(facts.drift, facts.runner),
+            drift_table(facts.drift, f"model.onnx in {facts.runner}, every FP16 result rounded"),
             look_table(facts.drift),
             *(() if facts.tiling is None else (facts.tiling.table,)),
             *_worth(facts, of_drift),

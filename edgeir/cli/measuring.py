@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeir.calibrate.rounded import rounded
 from edgeir.cli.console import Console
 from edgeir.compare.drift import PictureDrift, degraded_samples, measure_drift
 from edgeir.compare.parity import Parity, Run, compare_outputs
-from edgeir.export.graph import expose_key_graphs
+from edgeir.errors import MissingDependency
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS
 from edgeir.imaging.layout import middle_of, nchw_from_hwc
 from edgeir.imaging.look import to_lay_over
@@ -56,6 +55,9 @@ def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphIn
         torch: the reference.
         graph: the batches that the graphs accept.
     """
+    from edgeir.calibrate.rounded import rounded
+    from edgeir.export.graph import expose_key_graphs
+
     pictures = {size: _batch_of(measuring_crop(PARITY_PICTURE, *size), graph.batch) for size in parity_sizes(graph)}
     expected = {size: torch.run(batch) for size, batch in pictures.items()}
     rows = []
@@ -84,7 +86,17 @@ def _batch_of(picture: Pixels, batch: int) -> Pixels:
 
 
 def rounding_session(path: Path) -> OrtSession:
-    """A session for measuring: every FP16 result is rounded, which ONNX Runtime by itself leaves out on a CPU."""
+    """A session for measuring: every FP16 result is rounded, which ONNX Runtime by itself leaves out on a CPU.
+
+    Raises:
+        MissingDependency: the ONNX tools that rewrite the graph for that are not installed.
+    """
+    try:
+        from edgeir.calibrate.rounded import rounded
+    except ModuleNotFoundError as error:
+        raise MissingDependency(
+            "rounding as a device does needs the ONNX tools", fix="Run: pip install 'edgeir[export]'"
+        ) from error
     return OrtSession(rounded(path.read_bytes()), arena=False, integer_kernels=False)
 
 

@@ -194,18 +194,15 @@ def _drift_figures(
 
 
 def _judged(rows: Sequence[PictureDrift], manifest: Manifest) -> dict[str, Any]:
-    """Against the gates of the precision; nothing where what judges is not installed."""
+    """Against the gates of the precision."""
+    from edgeir.cli.verdicts import drift_checks
     from edgeir.precision import Precision
 
-    try:
-        from edgeir.cli.verdicts import drift_checks
-    except ModuleNotFoundError:  # a device without the ONNX tools
-        return {}
     checks = drift_checks(
         rows,
         Precision(manifest.precision),
         trained=manifest.model.trained,
-        chooses_neighbours=manifest.model.architecture == "kgt",
+        chooses_neighbours=manifest.model.chooses_neighbours,
     )
     failed = [check.name for check in checks if not check.passed]
     return {"within_gates": not failed, "failed_checks": failed}
@@ -247,15 +244,15 @@ def _runs(trial: Trial, graph: GraphInput, opened: Bundle) -> tuple[Run, Run]:
     """
     import numpy as np
 
+    from edgeir.cli.measuring import rounding_session
     from edgeir.runtime.opening import open_session
     from edgeir.runtime.ort_session import OrtSession
 
     def rounding(path: Path) -> Session:
         try:
-            from edgeir.cli.measuring import rounding_session
-        except ModuleNotFoundError:
+            return rounding_session(path)
+        except MissingDependency:
             return OrtSession(path, integer_kernels=False)
-        return rounding_session(path)
 
     def on_one(session: Session) -> Run:
         if trial.tile_px is None and (trial.height, trial.width) == graph.optimum:

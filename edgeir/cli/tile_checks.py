@@ -154,7 +154,7 @@ def tile_checks(measurement: TilingMeasurement, spec: ModelSpec) -> list[Check]:
     A network that attends to the whole picture computes something else on a tile, whatever the overlap: its figures are
     in the table and are not judged. Nor are those of an untrained network, whose tiles differ by chance.
     """
-    if measurement.choice is None or not spec.trained or not attends_in_windows(spec):
+    if measurement.choice is None or not spec.trained or not spec.attends_in_windows:
         return []
     chosen = measurement.choice.chosen
     label = f"tiles of {_size(chosen.tile_px)}, overlap {chosen.overlap_px}, against the whole picture"
@@ -163,11 +163,6 @@ def tile_checks(measurement: TilingMeasurement, spec: ModelSpec) -> list[Check]:
         Check(f"fidelity, {label}", chosen.fidelity_db, TILED_FIDELITY_DB, "dB", "min", advice),
         Check(f"border error, {label}", chosen.border_ratio, TILED_BORDER_RATIO, "", "max", advice),
     ]
-
-
-def attends_in_windows(spec: ModelSpec) -> bool:
-    """Whether no layer of the network reads the whole picture at once: its settings name the windows it attends in."""
-    return "windows" in spec.config
 
 
 def measuring_square(name: str, height: int, width: int) -> Pixels:
@@ -240,7 +235,7 @@ def _judged(spec: ModelSpec) -> str:
     gate = f"at least {TILED_FIDELITY_DB:g} dB and a border error of at most {TILED_BORDER_RATIO:g}"
     if not spec.trained:
         return f"Not judged (the gate is {gate}): the network is untrained."
-    if not attends_in_windows(spec):
+    if not spec.attends_in_windows:
         return (
             f"Not judged (the gate is {gate}): this network attends to the whole picture, so that it computes "
             "something else on a tile, whatever the overlap; larger tiles come closer."

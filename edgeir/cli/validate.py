@@ -25,6 +25,9 @@ def command(
     images: Path | None = typer.Option(None, "--images", help="Clean pictures to measure on, instead of ours."),
     pictures: int = typer.Option(COLOUR_PICTURES, "--pictures", help="How many measuring pictures, from the first."),
     checkpoint: Path | None = typer.Option(None, "--checkpoint", help="The weights, if they were your own."),
+    reference: str = typer.Option(
+        "torch", "--reference", help="What to hold it against: torch, or onnx (reference.onnx alone, needs no PyTorch)."
+    ),
     contract: Path | None = typer.Option(
         None, "--contract", metavar="FILE", help="A contract.yaml: limits that take the place of edgeir's own on drift."
     ),
@@ -34,9 +37,13 @@ def command(
     format: str | None = typer.Option(None, "--format", help="text, json, markdown, html, junit or csv."),
     as_json: bool = typer.Option(False, "--json", help="The same as --format json."),
 ) -> None:
-    """Hold a bundle against the PyTorch reference; exit code 1 if a check fails."""
+    """Hold every engine of a bundle that runs here against its reference; exit code 1 if a check fails."""
     if format is not None and format not in FORMATS:
         raise UsageError(f"unknown format '{format}'", where="--format", fix=nearest(format, FORMATS))
+    if reference not in ("torch", "onnx"):
+        raise UsageError(
+            f"unknown reference '{reference}'", where="--reference", fix=nearest(reference, ("torch", "onnx"))
+        )
 
     import time
 
@@ -46,18 +53,18 @@ def command(
     from edgeir.compare.contract import read_contract
     from edgeir.provenance import collect
     from edgeir.report.formats import emit
-    from edgeir.runtime.opening import graph_input, require_backend
+    from edgeir.runtime.opening import graph_input
 
-    require_backend("torch")
     started = time.perf_counter()
     limits = None if contract is None else read_contract(contract)
-    console = Console(stages=3 + (against is not None) + (limits is not None and limits.costs))
+    console = Console(stages=2 + (reference == "torch") + (against is not None) + (limits is not None and limits.costs))
     console.stage(f"opening {bundle}")
     opened = Bundle.open(bundle)
     request = ValidationRequest(
         bundle=opened,
         pictures=pictures,
         own=None if images is None else _own_pictures(images, graph_input(opened.manifest), console),
+        torch=reference == "torch",
         checkpoint=checkpoint,
         contract=limits,
         contract_name="" if contract is None else str(contract),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,7 +15,7 @@ from edgeir.cli.against import Opponent, compare_with, open_opponent
 from edgeir.cli.console import Console
 from edgeir.cli.contracts import measure_costs
 from edgeir.cli.measuring import check_drift, check_parity, rounding_session, worst_picture
-from edgeir.cli.tile_checks import measure_tiling, tile_checks
+from edgeir.cli.tile_checks import TilingMeasurement, measure_tiling, tile_checks
 from edgeir.cli.verdicts import (
     broken_checks,
     drift_checks,
@@ -27,13 +27,18 @@ from edgeir.cli.verdicts import (
 )
 from edgeir.compare.contract import Contract, cost_checks, quality_checks, require_truth
 from edgeir.compare.drift import PictureDrift
-from edgeir.models.rebuild import rebuild
+from edgeir.compare.parity import Parity
+from edgeir.errors import MissingDependency
 from edgeir.precision import Precision
 from edgeir.report.chart import Chart
 from edgeir.report.value import Check, Fact, Report, Table
-from edgeir.runtime.opening import graph_input, open_session
+from edgeir.runtime.opening import graph_input, open_session, require_backend
+from edgeir.runtime.ort_session import OrtSession
+from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Session
-from edgeir.runtime.torch_session import TorchSession
+
+if TYPE_CHECKING:
+    from edgeir.models.loading import LoadedModel
 
 Pixels = NDArray[np.float32]
 
@@ -48,6 +53,7 @@ class ValidationRequest:
     Attributes:
         pictures: how many measuring pictures.
         own: the user's clean pictures instead.
+        torch: hold it against PyTorch, and not against ``reference.onnx`` alone.
         contract, contract_name: limits, and the file they are from.
         against: another bundle.
     """
@@ -55,10 +61,20 @@ class ValidationRequest:
     bundle: Bundle
     pictures: int
     own: list[tuple[str, Pixels]] | None
+    torch: bool
     checkpoint: Path | None
     contract: Contract | None
     contract_name: str
     against: Bundle | None
+
+
+@dataclass(frozen=True, slots=True)
+class _WithTorch:
+    """What only PyTorch can say: parity, and tiles against a whole picture of any size."""
+
+    name: str
+    parity: list[Parity]
+    tiling: TilingMeasurement
 
 
 def validate_bundle(
@@ -72,84 +88,128 @@ def validate_bundle(
     Raises:
         EdgeIRError: see `edgeir.errors`.
     """
-    opened, contract = request.bundle, request.contract
-    manifest = opened.manifest
-    graph = graph_input(manifest)
-    trained = manifest.model.trained
+    opened, contract, spec = request.bundle, request.contract, request.bundle.manifest.model
+    graph = graph_input(opened.manifest)
     count = request.pictures if request.own is None else len(request.own)
     opponent = None if request.against is None else open_opponent(request.against, opened, pictures=count)
     if contract is not None:
-        require_truth(contract, trained=trained, where=request.contract_name)
-    loaded = rebuild(manifest.model, checkpoint=request.checkpoint)
-    torch = TorchSession(loaded)
-    if not trained:
-        console.say(f"      {manifest.name} is UNTRAINED: PSNR against the truth says nothing.")
-
-    console.stage("comparing with PyTorch on a real picture")
-    graphs = {REFERENCE: opened.file("reference"), MODEL: opened.file("model")}
-    prepared = opened.graph_for("onnxruntime")
-    if prepared not in graphs.values():
-        graphs[prepared.name] = prepared
-    parity = check_parity(graphs, torch, graph)
+        require_truth(contract, trained=spec.trained, where=request.contract_name)
+    loaded = rebuild_for(request)
+    if not spec.trained:
+        console.say(f"      {spec.name} is UNTRAINED: PSNR against the truth says nothing.")
+    with_torch = None
+    if loaded is not None:
+        console.stage("comparing with PyTorch on a real picture")
+        with_torch = _compare_with_torch(opened, loaded, graph, console)
 
     console.stage("measuring drift per degradation")
-    reference = rounding_session(graphs[REFERENCE])
-    engines: dict[str, Session] = {MODEL: rounding_session(graphs[MODEL])}
-    engines[f"{prepared.name} as it runs here"] = open_session(opened, "ort")
+    reference, engines = _sessions(opened)
 
     def measured(session: Session) -> list[PictureDrift]:
         return check_drift(session, reference, graph, pictures=request.pictures, console=console, own=request.own)
 
     drift = {name: measured(session) for name, session in engines.items()}
-    first = drift[MODEL]
-    fast = TorchSession(loaded, form="fast")  # in FP32, so that rounding is not taken for tiling
-    tiling = measure_tiling(fast, fast, graph, manifest.model, console=console)
+    main = next(iter(drift))
     theirs = None
     if opponent is not None:
         console.stage(f"measuring {opponent.name} on the same pictures")
         theirs = opponent.measure(pictures=request.pictures, console=console, own=request.own)
+    costs: list[Check] = []
+    if contract is not None and contract.costs:
+        console.stage("measuring what the contract says of time and memory")
+        costs = cost_checks(contract, measure_costs(contract, opened, checkpoint=request.checkpoint))
 
-    precision = Precision(manifest.precision)
-    chooses = any(row.key_graph_overlap is not None for row in parity)
-    checks = parity_checks(parity, precision)
-    for name, rows in drift.items():
-        if contract is None:
-            judged = drift_checks(rows, precision, trained=trained, chooses_neighbours=chooses)
-        else:
-            judged = [*broken_checks(rows), *quality_checks(contract, rows, where=request.contract_name)]
-        checks += judged if name == MODEL else _named(judged, name)
-    checks += tile_checks(tiling, manifest.model)
-    if contract is not None:
-        if contract.costs:
-            console.stage("measuring what the contract says of time and memory")
-        checks += cost_checks(contract, measure_costs(contract, opened, checkpoint=request.checkpoint))
-
-    verdict, tables = _against(opponent, first, theirs)
-    state = "trained" if trained else "UNTRAINED"
-    pictures = len({row.picture for row in first})
+    verdict, against = _against(opponent, drift[main], theirs)
+    pictures = len({row.picture for row in drift[main]})
+    state = "trained" if spec.trained else "UNTRAINED"
     return Report(
-        title=f"edgeir validate: {manifest.name} {manifest.precision}",
-        summary=f"{manifest.name} ({state}) in {manifest.precision} on {pictures} pictures{verdict}.",
+        title=f"edgeir validate: {spec.name} {opened.manifest.precision}",
+        summary=f"{spec.name} ({state}) in {opened.manifest.precision} on {pictures} pictures{verdict}.",
         facts=(
-            Fact("reference", torch.name),
+            Fact("reference", with_torch.name if with_torch else f"{REFERENCE} in {reference.name}"),
             Fact("engines", ", ".join(f"{name}: {session.name}" for name, session in engines.items())),
             Fact("pictures", "the measuring pictures" if request.own is None else f"{len(request.own)} of the user's"),
             *(() if contract is None else (Fact("contract", contract.about or request.contract_name),)),
         ),
-        checks=tuple(checks),
+        checks=(*_checks(request, with_torch, drift), *costs),
         tables=(
-            parity_table(parity),
+            *((parity_table(with_torch.parity),) if with_torch else ()),
             engine_table(drift),
-            drift_table(first, engines[MODEL].name),
-            look_table(first),
-            tiling.table,
-            *tables,
+            drift_table(drift[main], _described(main, engines[main])),
+            look_table(drift[main]),
+            *((with_torch.tiling.table,) if with_torch else ()),
+            *against,
         ),
         charts=(Chart("Drift by degradation", "bars", "Drift per degradation", "degradation", ("drift dB",)),),
-        comparisons=(worst_picture(engines[MODEL], reference, graph, first, own=request.own),),
+        comparisons=(worst_picture(engines[main], reference, graph, drift[main], own=request.own),),
         provenance=provenance(),
-        notes=_notes(trained=trained, contract=contract),
+        notes=_notes(trained=spec.trained, contract=contract, parity=with_torch is not None, rounded=main == MODEL),
     )
+
+
+def rebuild_for(request: ValidationRequest) -> LoadedModel | None:
+    """The network in PyTorch, or ``None`` where ``reference.onnx`` was asked for in its place.
+
+    Raises:
+        MissingDependency: PyTorch is not installed.
+        CheckpointError: the weights cannot be found, or are others.
+    """
+    if not request.torch:
+        return None
+    try:
+        require_backend("torch")
+    except MissingDependency as error:
+        fix = f"{error.fix} Or hold it against reference.onnx: --reference onnx."
+        raise MissingDependency(error.what, where=error.where, fix=fix) from error
+    from edgeir.models.rebuild import rebuild
+
+    return rebuild(request.bundle.manifest.model, checkpoint=request.checkpoint)
+
+
+def _compare_with_torch(opened: Bundle, loaded: LoadedModel, graph: GraphInput, console: Console) -> _WithTorch:
+    from edgeir.runtime.torch_session import TorchSession
+
+    torch = TorchSession(loaded)
+    graphs = {REFERENCE: opened.file("reference"), MODEL: opened.file("model")}
+    prepared = opened.graph_for("onnxruntime")
+    if prepared not in graphs.values():
+        graphs[prepared.name] = prepared
+    parity = check_parity(graphs, torch, graph)
+    fast = TorchSession(loaded, form="fast")  # in FP32, so that rounding is not taken for tiling
+    return _WithTorch(torch.name, parity, measure_tiling(fast, fast, graph, opened.manifest.model, console=console))
+
+
+def _sessions(opened: Bundle) -> tuple[Session, dict[str, Session]]:
+    """The reference, and every engine that runs here; the first is the one whose drift is shown in full.
+
+    Where the ONNX tools are missing, as on a device, nothing can be made to round as a GPU does: then only what runs
+    here is judged.
+    """
+    prepared = f"{opened.graph_for('onnxruntime').name} as it runs here"
+    here = open_session(opened, "ort")
+    try:
+        rounding = rounding_session(opened.file("model"))
+    except MissingDependency:
+        return OrtSession(opened.file("reference"), arena=False), {prepared: here}
+    return rounding_session(opened.file("reference")), {MODEL: rounding, prepared: here}
+
+
+def _checks(
+    request: ValidationRequest, with_torch: _WithTorch | None, drift: Mapping[str, list[PictureDrift]]
+) -> list[Check]:
+    spec, precision = request.bundle.manifest.model, Precision(request.bundle.manifest.precision)
+    checks = parity_checks(with_torch.parity, precision) if with_torch else []
+    for name, rows in drift.items():
+        if request.contract is None:
+            judged = drift_checks(rows, precision, trained=spec.trained, chooses_neighbours=spec.chooses_neighbours)
+        else:
+            judged = [*broken_checks(rows), *quality_checks(request.contract, rows, where=request.contract_name)]
+        checks += judged if name == MODEL else _named(judged, name)
+    return [*checks, *tile_checks(with_torch.tiling, spec)] if with_torch else checks
+
+
+def _described(engine: str, session: Session) -> str:
+    return f"{engine} in {session.name}, every FP16 result rounded" if engine == MODEL else f"{engine}, {session.name}"
 
 
 def _named(checks: Sequence[Check], engine: str) -> list[Check]:
@@ -169,10 +229,16 @@ def _against(
     return f"; {sentence}", (table,)
 
 
-def _notes(*, trained: bool, contract: Contract | None) -> tuple[str, ...]:
+def _notes(*, trained: bool, contract: Contract | None, parity: bool, rounded: bool) -> tuple[str, ...]:
     notes = []
     if not trained:
         notes.append("UNTRAINED: no drift against the truth is judged, only fidelity.")
+    if not parity:
+        notes.append("PyTorch took no part: the reference is reference.onnx, which the export held against it.")
+    if not rounded:
+        notes.append(
+            "Not rounded as a device does: that takes the ONNX tools. Figures of FP16 are kinder than a GPU's."
+        )
     if contract is not None:
         notes.append("The contract's limits stand in place of edgeir's own on drift; parity is judged by edgeir's.")
     return tuple(notes)

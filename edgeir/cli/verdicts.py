@@ -140,7 +140,7 @@ def engine_table(drift: Mapping[str, Sequence[PictureDrift]]) -> Table:
 
 
 def drift_table(rows: Sequence[PictureDrift], engine: str) -> Table:
-    """One row per degradation, and the mean."""
+    """One row per degradation; ``engine`` says what was measured (``"model.onnx in onnxruntime 1.31"``)."""
     conditions = by_condition(rows)
     cells: list[tuple[Cell, ...]] = [
         (
@@ -162,8 +162,7 @@ def drift_table(rows: Sequence[PictureDrift], engine: str) -> Table:
         note=f"Mean PSNR in dB against the truth over {conditions[0].pictures} pictures. Drift = reference - engine: a "
         "loss is positive; worst: the picture that loses most. Fidelity: lowest PSNR of engine against reference. "
         "Shift: largest mean brightness shift, of 255. "
-        f"Engine: model.onnx in {engine}, every FP16 result rounded; reference: reference.onnx there, which parity "
-        "holds against PyTorch.",
+        f"Engine: {engine}; reference: reference.onnx there, which parity holds against PyTorch.",
     )
 
 

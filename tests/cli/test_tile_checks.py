@@ -12,7 +12,7 @@ import pytest
 
 from edgeir.cli import tile_checks as module
 from edgeir.cli.console import Console
-from edgeir.cli.tile_checks import TilingMeasurement, attends_in_windows, measure_tiling, measuring_square, tile_checks
+from edgeir.cli.tile_checks import TilingMeasurement, measure_tiling, measuring_square, tile_checks
 from edgeir.compare.tiles import OverlapAgreement, OverlapChoice
 from edgeir.manifest import Tiling
 from edgeir.models.registry import ARCHITECTURES
@@ -159,8 +159,9 @@ def test_settings_name_windows_where_a_network_attends_in_them() -> None:
     pytest.importorskip("torch", reason="settings classes live beside the networks, which need torch")
     from edgeir.models.build import describe
 
-    found = {name for name in ARCHITECTURES if attends_in_windows(describe(name, name, {}, None))}
-    assert found == {"kgt"}
+    described = {name: describe(name, name, {}, None) for name in ARCHITECTURES}
+    assert {name for name, one in described.items() if one.attends_in_windows} == {"kgt"}
+    assert {name for name, one in described.items() if one.chooses_neighbours} == {"kgt"}
 
 
 @pytest.mark.parametrize("size", [(512, 512), (600, 520), (96, 64)])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,7 @@ def test_a_failed_check(
 # arguments after the bundle, words of the sentence
 REFUSED = {
     "unknown format": (("validate", "--format", "jsno"), ("'jsno'", "Did you mean 'json'?")),
+    "unknown reference": (("validate", "--reference", "onx"), ("'onx'", "Did you mean 'onnx'?")),
     "no weights": (("validate", "--pictures", "1"), ("--checkpoint FILE",)),
     "no pictures": (("validate", "--checkpoint", "micro", "--pictures", "0"), ("got 0",)),
     "too many pictures": (("validate", "--checkpoint", "micro", "--pictures", "999"), ("got 999",)),
@@ -235,6 +237,32 @@ def test_a_bundle_against_itself_is_no_difference(cli: Any, weights_file: Path, 
     assert {row[1] for row in table["rows"]} == {0}
     assert {row[3] for row in table["rows"]} == {"no difference found"}
     assert "no difference found: +0.0000 dB" in value["summary"]
+
+
+def test_without_pytorch_and_the_onnx_tools(cli: Any, made_static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device: reference.onnx is the reference, and what runs here is what is judged."""
+    from edgeir.runtime import opening
+
+    present = opening.importlib.util.find_spec
+    monkeypatch.setattr(opening.importlib.util, "find_spec", lambda name: None if name == "torch" else present(name))
+    cli("validate", made_static, "--pictures", 1).sentence(3, "needs torch", "pip install", "--reference onnx")
+    for name in ("edgeir.calibrate.rounded", "edgeir.models.rebuild", "edgeir.runtime.torch_session"):
+        monkeypatch.setitem(sys.modules, name, None)
+    value = json.loads(cli("validate", made_static, "--reference", "onnx", "--pictures", 1, "--json").done().out)
+    titles = [table["title"] for table in value["tables"]]
+    assert titles == ["Engines that run here", "Drift per degradation", "Look"]
+    (engines,) = [table for table in value["tables"] if table["title"] == "Engines that run here"]
+    assert [row[0] for row in engines["rows"]] == ["model.onnx as it runs here"]
+    assert value["facts"][0]["value"].startswith("reference.onnx in onnxruntime")
+    assert any("PyTorch took no part" in note for note in value["notes"])
+    assert any("Not rounded" in note for note in value["notes"])
+
+
+def test_with_reference_onnx_the_engine_is_still_rounded(cli: Any, made_static: Path) -> None:
+    value = json.loads(cli("validate", made_static, "--reference", "onnx", "--pictures", 1, "--json").done().out)
+    (engines,) = [table for table in value["tables"] if table["title"] == "Engines that run here"]
+    assert [row[0] for row in engines["rows"]] == ["model.onnx", "model.onnx as it runs here"]
+    assert not any("Not rounded" in note for note in value["notes"])
 
 
 def test_against_is_refused_where_it_could_say_nothing(
