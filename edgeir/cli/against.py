@@ -12,8 +12,8 @@ from edgeir.bundle import Bundle
 from edgeir.cli.console import Console
 from edgeir.cli.measuring import check_drift, rounding_session
 from edgeir.compare.drift import PictureDrift
+from edgeir.compare.intervals import LEAST_FOR_MEAN
 from edgeir.compare.paired import Difference, differences
-from edgeir.compare.statistics import LEAST_FOR_MEAN
 from edgeir.errors import UsageError
 from edgeir.report.value import Cell, Table
 from edgeir.runtime.opening import graph_input
@@ -64,34 +64,45 @@ def open_opponent(other: Bundle, bundle: Bundle, *, pictures: int) -> Opponent:
     return Opponent(other)
 
 
-def compare_with(opponent: Opponent, ours: Sequence[PictureDrift], theirs: Sequence[PictureDrift]) -> tuple[str, Table]:
-    """The verdict over all degradations as a sentence, and one row per degradation."""
+def compare_with(
+    opponent: Opponent, ours: Sequence[PictureDrift], theirs: Sequence[PictureDrift], *, trained: bool
+) -> tuple[str, Table]:
+    """The verdict over all degradations as a sentence, and one row per degradation.
+
+    Args:
+        trained: whether this bundle's network is; where either is not, a difference is neither better nor worse.
+    """
+    judged = trained and opponent.bundle.manifest.model.trained
     rows = differences(ours, theirs)
     cells: list[tuple[Cell, ...]] = [
         (
             row.condition,
             round(row.interval.estimate, 4),
             f"{row.interval.low:.4f} to {row.interval.high:.4f}",
-            _verdict(row),
+            _verdict(row, judged=judged),
         )
         for row in rows
     ]
     overall = rows[0]
-    sentence = f"{_verdict(overall)}: {overall.interval.estimate:+.4f} dB against {opponent.name}"
+    sentence = f"{_verdict(overall, judged=judged)}: {overall.interval.estimate:+.4f} dB against {opponent.name}"
     table = Table(
         title=f"Against {opponent.name}",
-        columns=("degradation", "difference dB", "95 % interval", "verdict"),
+        columns=("degradation", "difference dB", "interval", "verdict"),
         rows=tuple(cells),
         note=f"Mean PSNR against the truth, this bundle minus {opponent.name}, over {overall.pictures} pictures; "
-        "positive is for this bundle. Intervals are studentised bootstraps over pictures; those of single degradations "
-        "are wide enough that all of them together hold in 95 of 100 runs.",
+        "positive is for this bundle. Intervals are studentised bootstraps over pictures: 95 % over all, for single "
+        "degradations wide enough that all of them together hold in 95 of 100 runs, if differences are near normal. A "
+        "loss that one picture in ten shows may be missed by so few."
+        + ("" if judged else " UNTRAINED: a difference is neither better nor worse."),
     )
     return sentence, table
 
 
-def _verdict(row: Difference) -> str:
+def _verdict(row: Difference, *, judged: bool) -> str:
     if not row.real:
         return "no difference found"
+    if not judged:
+        return "different"
     return "better" if row.interval.estimate > 0 else "worse"
 
 

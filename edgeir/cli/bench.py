@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from edgeir.cli.console import Console, print_result
-from edgeir.errors import UsageError
+from edgeir.errors import MissingDependency, UsageError
 
 DEFAULT_ROUNDS = 15
 _STAGE_ROUNDS = 5
@@ -19,7 +19,7 @@ def command(
         None,
         "--against",
         help="What to compare with, comma-separated: torch (where installed), torch-fast, torch-compile, plain-onnx, "
-        "ort-reference; 'none' for nothing.",
+        "ort-reference; 'none' for nothing. Ratios are to the last one named.",
     ),
     rounds: int = typer.Option(DEFAULT_ROUNDS, "--rounds", help="Counted rounds; each runs every backend once."),
     warmup: int | None = typer.Option(
@@ -59,6 +59,8 @@ def command(
     started = time.perf_counter()
     console = Console(stages=3 + layers + memory + power)
     processors = None if cpus is None else stay_on(cpus)
+    if processors is not None and threads is None:
+        threads = len(processors)  # left to itself, ONNX Runtime puts its threads on processors of its own choice
     console.stage(f"opening {bundle}")
     opened = Bundle.open(bundle)
     graph = graph_input(opened.manifest)
@@ -85,11 +87,19 @@ def command(
     if power:
         console.stage("measuring power")
         batch, search = timing_batch(graph), search_meters()
-        energy = measure_energy(partial(sessions["ort"].run, batch), search.meters, search.reasons, batch=graph.batch)
+        energy = measure_energy(
+            partial(sessions["ort"].run, batch), search.of_processors, search.reasons, batch=graph.batch
+        )
     peaks: dict[str, int] = {}
+    unknown = []
     if memory:
         console.stage("measuring peak memory")
-        peaks = {name: peak_memory_bytes(bundle, name, checkpoint=checkpoint) for name in names if name != PLAIN}
+        for name in names:
+            if name != PLAIN:
+                try:
+                    peaks[name] = peak_memory_bytes(bundle, name, checkpoint=checkpoint)
+                except MissingDependency as error:  # all else is measured by now
+                    unknown.append(str(error))
     facts = BenchFacts(
         manifest=opened.manifest,
         graph=graph,
@@ -99,10 +109,11 @@ def command(
         layers=by_layer,
         energy=energy,
         peaks=peaks,
+        no_peak=tuple(unknown),
         threads=threads,
         processors=processors,
         before=before,
         after=after,
-        provenance=collect(seconds=time.perf_counter() - started).to_dict(),
+        provenance={**collect(seconds=time.perf_counter() - started).to_dict(), "machine": before.to_dict()},
     )
     print_result(emit(bench_report(facts), "json" if as_json else "text"))

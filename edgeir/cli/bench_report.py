@@ -28,6 +28,7 @@ class BenchFacts:
         layers: time by layer, if it was asked for.
         energy: joules per picture of the bundle's own backend, or why not; ``None`` if it was not asked for.
         peaks: peak resident memory in bytes by backend, of those that were measured.
+        no_peak: why of others it was not.
         threads, processors: what the command line asked for.
         before, after: the machine at the beginning and at the end of the counted rounds.
     """
@@ -40,6 +41,7 @@ class BenchFacts:
     layers: tuple[Table, Chart] | None
     energy: EnergyFound | None
     peaks: Mapping[str, int]
+    no_peak: tuple[str, ...]
     threads: int | None
     processors: tuple[int, ...] | None
     before: BoardState
@@ -68,7 +70,7 @@ def bench_report(facts: BenchFacts) -> Report:
         facts=(
             Fact("input", f"batch {graph.batch}, {height}x{width}"),
             Fact("rounds", f"{rounds} counted, {timed.warm.rounds + 1} before, backends in turn"),
-            Fact("latencies had settled", timed.warm.settled),
+            *(() if timed.warm.settled is None else (Fact("latencies had settled", timed.warm.settled),)),
             Fact("threads", facts.threads if facts.threads is not None else "left to the runtimes"),
             Fact("processors", _processors(facts)),
             *_machine(facts.before),
@@ -126,7 +128,7 @@ def _latency_table(facts: BenchFacts) -> Table:
         title="Latency",
         columns=(
             "backend", "runtime", "p50 ms", "p90 ms", "p95 ms", "p99 ms", "pictures/s", "first ms", "peak MiB",
-            f"speed vs {baseline or 'nothing'}", "95 % interval", "fidelity dB",
+            f"speed vs {baseline}" if baseline else "speed", "95 % interval", "fidelity dB",
         ),
         rows=tuple(rows),
         note="Speed is the median of the ratios taken round by round; the interval holds the true median in 95 of 100 "
@@ -179,13 +181,13 @@ def _warnings(facts: BenchFacts, ratio: Speedup | None) -> tuple[str, ...]:
     if ratio is not None and ratio.interval is None:
         notes.append("Too few rounds for an interval of the ratio: take 6 or more.")
     elif ratio is not None and not ratio.conclusive:
-        width = 100 * (ratio.interval.relative_half_width if ratio.interval else 0)
+        width = 100 * (ratio.interval.relative_reach if ratio.interval else 0)
         notes.append(
             f"TOO NOISY: the ratio is known to ±{width:.0f} % only, and ±{100 * CONCLUSIVE:.1f} % is what a conclusion "
             "takes. Stop other work on this machine, or take more --rounds."
         )
-    if not facts.timed.warm.settled:
+    if facts.timed.warm.settled is False:
         notes.append(f"Latencies had not settled after {facts.timed.warm.rounds} rounds of warm-up.")
     if facts.energy is not None and facts.energy.reason is not None:
         notes.append(facts.energy.reason)
-    return (*notes, *differences(facts.before, facts.after))
+    return (*notes, *facts.no_peak, *differences(facts.before, facts.after))

@@ -53,11 +53,18 @@ def measure_energy(
             while runs == 0 or time.perf_counter() < until:
                 run()
                 runs += 1
-        return EnergyFound(energy_per_picture(recorder.energy, idle, runs * batch))
+        picture = energy_per_picture(recorder.energy, idle, runs * batch)
     except MissingDependency as error:
         return EnergyFound(None, f"Power was not measured: {error}")
     finally:
         meter.close()
+    if picture.joules_above_idle <= 0:
+        return EnergyFound(
+            None,
+            f"Power was not measured: {meter.name} showed {idle:.1f} W before the work and {picture.watts:.1f} W "
+            "during it, so that something else ran before.",
+        )
+    return EnergyFound(picture)
 
 
 def energy_table(picture: PictureEnergy, backend: str) -> Table:

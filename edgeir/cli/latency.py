@@ -77,7 +77,7 @@ def time_sessions(
     """
     batch = timing_batch(graph)
     runners = {name: partial(session.run, batch) for name, session in sessions.items()}
-    warm = warm_up(runners) if warmup is None else warm_up(runners, most=max(warmup, 1))
+    warm = warm_up(runners, rounds=warmup)
     timings = time_together(runners, rounds=rounds)
     return Timed(timings, {name: session.run(batch) for name, session in sessions.items()}, warm)
 

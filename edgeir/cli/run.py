@@ -27,7 +27,7 @@ def command(
     bundle: Path = typer.Argument(..., help="A bundle made by 'edgeir export'."),
     source: Path = typer.Argument(..., metavar="INPUT", help="A picture, or a folder of pictures."),
     output: Path = typer.Option(..., "-o", "--output", help="Where to: a picture file, or a folder."),
-    backend: str = typer.Option("ort", "--backend", help="ort, ort-reference, torch or torch-fast."),
+    backend: str = typer.Option("ort", "--backend", help="ort, ort-reference, torch, torch-fast or torch-compile."),
     checkpoint: Path | None = typer.Option(None, "--checkpoint", help="The weights, for a torch backend."),
     tile: int | None = typer.Option(None, "--tile", help="Side of the tiles in pixels (largest the graph takes)."),
     overlap: int | None = typer.Option(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from edgeir.cli.console import Console, print_result
-from edgeir.errors import CheckFailed, UsageError
+from edgeir.errors import CheckFailed, MissingDependency, UsageError
 from edgeir.subprocesses import run_module
 
 if TYPE_CHECKING:
@@ -83,8 +83,16 @@ def command(
 
 
 def _require_runnable(recipe: SweepRecipe, *, here: bool) -> None:
-    """Refuse now what every trial would fail of: unknown runtimes, and on this machine what is not installed."""
+    """Refuse now what every trial, or the report, would fail of: unknown runtimes, and what is not installed here."""
+    import importlib.util
+
     from edgeir.runtime.opening import require_backend
+
+    for package in ("psutil", "plotly"):
+        if importlib.util.find_spec(package) is None:
+            raise MissingDependency(
+                f"a sweep needs {package}, which is not installed", fix="Run: pip install 'edgeir[sweep]'"
+            )
 
     if recipe.runtimes:
         from edgeir.export.runtimes import runtime_named

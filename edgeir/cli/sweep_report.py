@@ -32,7 +32,7 @@ from edgeir.storage import atomic_write_bytes
 from edgeir.sweep.ledger import PICTURES
 from edgeir.sweep.outcome import Outcome
 
-FILES = {"report.json": "json", "report.html": "html", "report.md": "markdown", "trials.csv": "csv"}
+FILES = {"report.json": "json", "report.md": "markdown", "trials.csv": "csv", "report.html": "html"}
 
 _NOISE = 0.02  # of the time; a smaller gain is noise
 _SMALLEST_GAIN_DB = 0.001
@@ -86,7 +86,7 @@ def sweep_report(facts: SweepFacts, provenance: Provenance) -> Report:
         summary=recommendation(comparable),
         facts=(
             *((Fact("about", facts.about),) if facts.about else ()),
-            Fact("trials", f"{len(measured)} measured, {len(failed)} not, {len(facts.left_out)} not started"),
+            Fact("trials", f"{len(measured)} measured, {len(failed)} not, {_unstarted(facts)} not started"),
             *(Fact("machine", label) for label in dict.fromkeys(row.machine.label for row in facts.rows)),
         ),
         tables=(
@@ -104,6 +104,11 @@ def sweep_report(facts: SweepFacts, provenance: Provenance) -> Report:
         provenance=provenance.to_dict(),
         notes=tuple(_notes(facts, measured)),
     )
+
+
+def _unstarted(facts: SweepFacts) -> int:
+    """Trials that time left nothing for at all; one that only was not measured more thoroughly has a row."""
+    return len(set(facts.left_out) - {row.trial.label for row in facts.rows})
 
 
 def write_report(report: Report, folder: Path) -> None:
@@ -144,8 +149,6 @@ def _recommended(rows: Sequence[Outcome]) -> str:
     size = rows[0].trial.size
     if not trained:
         return f"no trial at {size} is recommended: without trained weights and known drift there is nothing to weigh"
-    if not any("within_gates" in row.figures for row in trained):
-        return f"no trial at {size} is recommended: drift was not judged there, which needs the ONNX tools"
     if not within:
         return f"no trial at {size} is recommended: every one loses more than its precision's gates allow"
     if not worth_it:
@@ -172,9 +175,15 @@ def steady_ms(row: Outcome, rows: Sequence[Outcome]) -> float:
 
     Trials run minutes apart, and a busy machine slows each as it likes; the reference was slowed alike.
     """
-    usual = [one.figures.get("reference_p50_ms") for one in rows if one.trial.build.name == row.trial.build.name]
+    usual = [one.figures.get("reference_p50_ms") for one in rows if _reference_of(one) == _reference_of(row)]
     known = [float(value) for value in usual if value is not None]
     return float(row.figures["time_ratio"]) * statistics.median(known) if known else p50(row)
+
+
+def _reference_of(row: Outcome) -> tuple[object, ...]:
+    """What decides how fast the reference beside a trial is, apart from the machine's other work."""
+    build = row.trial.build
+    return build.name, build.content_sha256, build.k, row.trial.tile_px, row.trial.threads
 
 
 def _pays(row: Outcome, rows: Sequence[Outcome]) -> bool:
@@ -184,7 +193,9 @@ def _pays(row: Outcome, rows: Sequence[Outcome]) -> bool:
     others = [
         steady_ms(one, rows)
         for one in rows
-        if one.trial.build.name == row.trial.build.name and not Precision(one.trial.build.precision).eight_bits
+        if (one.trial.build.name, one.trial.build.content_sha256)
+        == (row.trial.build.name, row.trial.build.content_sha256)
+        and not Precision(one.trial.build.precision).eight_bits
     ]
     return bool(others) and steady_ms(row, rows) <= min(others) * (1 - _NOISE)
 
@@ -209,7 +220,7 @@ def _notes(facts: SweepFacts, measured: Sequence[Outcome]) -> Iterable[str]:
         yield f"UNTRAINED: {', '.join(untrained)}. PSNR against the truth says nothing of them; none is recommended."
     if facts.left_out:
         names = list(dict.fromkeys(facts.left_out))
-        yield f"Not started, since the time was over: {', '.join(names)}."
+        yield f"Not measured, or not more thoroughly, since the time was over: {', '.join(names)}."
     if unrounded := [row.trial.label for row in measured if not row.figures.get("rounded", True)]:
         yield f"FP16 as ONNX Runtime computes it, not rounded as a device does: {', '.join(dict.fromkeys(unrounded))}."
     for text in dict.fromkeys(row.figures["no_drift"] for row in measured if "no_drift" in row.figures):

@@ -39,7 +39,8 @@ def trial_table(title: str, rows: Sequence[Outcome]) -> Table:
             for row in rows
         ),
         note="Of FP32: time divided by that of reference.onnx in ONNX Runtime, taken round by round in the same run, "
-        "which a busy machine changes least. Drift: PSNR lost against that reference, mean; worst: under the worst "
+        "which a busy machine changes least. Times are of what ONNX Runtime runs here; drift is of model.onnx as a "
+        "device computes it, every FP16 result rounded: mean PSNR lost against that reference; worst: under the worst "
         "degradation. Gain: PSNR won over the degraded input, clean pictures aside. Gates: those of the precision.",
     )
 

@@ -79,12 +79,13 @@ def measure(trial: Trial, settings: Settings, bundle: Path, drift: Path, picture
 
     opened = Bundle.open(bundle)
     graph = graph_input(opened.manifest)
-    session = open_session(opened, trial.backend, threads=trial.threads)
+    checkpoint = Path(trial.build.checkpoint) if trial.build.checkpoint else None
+    session = open_session(opened, trial.backend, checkpoint=checkpoint, threads=trial.threads)
     reference = open_session(opened, "ort-reference", threads=trial.threads)
     figures = _latency(trial, settings, graph, session, reference, opened)
     figures["runtime"] = session.name
     del session, reference
-    figures["peak_mib"] = round(peak_memory_bytes(bundle, trial.backend) / 2**20)
+    figures["peak_mib"] = round(peak_memory_bytes(bundle, trial.backend, checkpoint=checkpoint) / 2**20)
     figures |= _bundle_figures(opened)
     try:
         figures |= _drift_figures(trial, settings, graph, opened, drift, pictures)
@@ -265,7 +266,11 @@ def _runs(trial: Trial, graph: GraphInput, opened: Bundle) -> tuple[Run, Run]:
         return restore
 
     reference = rounding(opened.file("reference"))
-    engine = rounding(opened.file("model")) if trial.backend == "ort" else open_session(opened, trial.backend)
+    checkpoint = Path(trial.build.checkpoint) if trial.build.checkpoint else None
+    if trial.backend == "ort":
+        engine: Session = rounding(opened.file("model"))
+    else:
+        engine = open_session(opened, trial.backend, checkpoint=checkpoint)
     return on_one(reference), on_one(engine)
 
 

@@ -93,8 +93,8 @@ def measure_tiling(
     """Restore measuring pictures whole and in tiles of the graph's optimum, with each overlap.
 
     Args:
-        session: what restores the tiles. In FP32, or rounding is taken for tiling: ``reference.onnx``, or
-            `edgeir.runtime.torch_session.TorchSession`, to which parity holds that.
+        session: what restores the tiles, one at a time. In FP32, or rounding is taken for tiling: a
+            `edgeir.runtime.torch_session.TorchSession`, or ``reference.onnx`` of batch 1.
         whole: the same network for pictures of any size: a `TorchSession`, or a dynamic graph. It may be ``session``.
         graph: which batches ``session`` accepts.
         spec: the network's own description.
@@ -118,9 +118,10 @@ def measure_tiling(
     height, width = (side * graph.scale for side in whole_size(tile))
     clean = [(name, measuring_square(name, height, width)) for name in pictures]
     samples = list(degraded_samples(clean, map(condition_named, conditions), scale=graph.scale))
-    fixed = replace(graph, minimum=tile, maximum=tile)  # a dynamic graph takes the whole picture in one piece
+    # A dynamic graph takes the whole picture in one piece, and tiles go one by one: a batch would be filled up.
+    fixed = replace(graph, batch=1, minimum=tile, maximum=tile)
     # A whole picture is four tiles; of the two tiles per overlap the first is always the same.
-    seconds = _cpu_seconds_of_a_run(session, fixed) / graph.batch * (4 + 1 + len(overlaps)) * len(samples)
+    seconds = _cpu_seconds_of_a_run(session, fixed) * (4 + 1 + len(overlaps)) * len(samples)
     if seconds > LONGEST_CPU_S:
         return _not_measured(f"it would take {seconds / 60:.0f} minutes of processor time on this machine")
 
@@ -148,15 +149,20 @@ def measure_tiling(
     return TilingMeasurement(tuple(rows), choice, _table(rows, choice, spec))
 
 
-def tile_checks(measurement: TilingMeasurement, spec: ModelSpec) -> list[Check]:
-    """The chosen overlap against the gate, for a trained network that sees its surroundings only.
+def tile_checks(measurement: TilingMeasurement, spec: ModelSpec, *, overlap_px: int | None = None) -> list[Check]:
+    """An overlap against the gate, for a trained network that sees its surroundings only.
 
     A network that attends to the whole picture computes something else on a tile, whatever the overlap: its figures are
     in the table and are not judged. Nor are those of an untrained network, whose tiles differ by chance.
+
+    Args:
+        overlap_px: the one to judge, of those that were measured; ``None`` for the chosen one.
     """
     if measurement.choice is None or not spec.trained or not spec.attends_in_windows:
         return []
     chosen = measurement.choice.chosen
+    if overlap_px is not None:
+        chosen = next((one for one in by_overlap(measurement.rows) if one.overlap_px == overlap_px), chosen)
     label = f"tiles of {_size(chosen.tile_px)}, overlap {chosen.overlap_px}, against the whole picture"
     advice = "Export with a larger --size, or run with a larger --overlap."
     return [

@@ -15,7 +15,7 @@ from edgeir.cli.against import Opponent, compare_with, open_opponent
 from edgeir.cli.console import Console
 from edgeir.cli.contracts import measure_costs
 from edgeir.cli.measuring import check_drift, check_parity, rounding_session, worst_picture
-from edgeir.cli.tile_checks import TilingMeasurement, measure_tiling, tile_checks
+from edgeir.cli.tile_checks import OVERLAPS_PX, TilingMeasurement, measure_tiling, tile_checks
 from edgeir.cli.verdicts import (
     broken_checks,
     drift_checks,
@@ -25,16 +25,17 @@ from edgeir.cli.verdicts import (
     parity_checks,
     parity_table,
 )
-from edgeir.compare.contract import Contract, cost_checks, quality_checks, require_truth
+from edgeir.compare.contract import Contract, cost_checks, quality_checks, require_conditions, require_truth
 from edgeir.compare.drift import PictureDrift
 from edgeir.compare.parity import Parity
 from edgeir.errors import MissingDependency
+from edgeir.imaging.conditions import VALIDATION_CONDITIONS
 from edgeir.precision import Precision
 from edgeir.report.chart import Chart
 from edgeir.report.value import Check, Fact, Report, Table
 from edgeir.runtime.opening import graph_input, open_session, require_backend
 from edgeir.runtime.ort_session import OrtSession
-from edgeir.runtime.restore import GraphInput
+from edgeir.runtime.restore import GraphInput, overlap_for
 from edgeir.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -93,7 +94,9 @@ def validate_bundle(
     count = request.pictures if request.own is None else len(request.own)
     opponent = None if request.against is None else open_opponent(request.against, opened, pictures=count)
     if contract is not None:
-        require_truth(contract, trained=spec.trained, where=request.contract_name)
+        require_truth(contract, trained=spec.trained, scale=spec.scale, where=request.contract_name)
+        if spec.scale == 1:
+            require_conditions(contract, [one.name for one in VALIDATION_CONDITIONS], where=request.contract_name)
     loaded = rebuild_for(request)
     if not spec.trained:
         console.say(f"      {spec.name} is UNTRAINED: PSNR against the truth says nothing.")
@@ -119,7 +122,7 @@ def validate_bundle(
         console.stage("measuring what the contract says of time and memory")
         costs = cost_checks(contract, measure_costs(contract, opened, checkpoint=request.checkpoint))
 
-    verdict, against = _against(opponent, drift[main], theirs)
+    verdict, against = _against(opponent, drift[main], theirs, trained=spec.trained)
     pictures = len({row.picture for row in drift[main]})
     state = "trained" if spec.trained else "UNTRAINED"
     return Report(
@@ -176,7 +179,10 @@ def _compare_with_torch(opened: Bundle, loaded: LoadedModel, graph: GraphInput, 
         graphs[prepared.name] = prepared
     parity = check_parity(graphs, torch, graph)
     fast = TorchSession(loaded, form="fast")  # in FP32, so that rounding is not taken for tiling
-    return _WithTorch(torch.name, parity, measure_tiling(fast, fast, graph, opened.manifest.model, console=console))
+    overlap_px = run_overlap_px(opened)
+    tried = sorted({*OVERLAPS_PX, overlap_px})
+    tiling = measure_tiling(fast, fast, graph, opened.manifest.model, console=console, overlaps_px=tried)
+    return _WithTorch(torch.name, parity, tiling)
 
 
 def _sessions(opened: Bundle) -> tuple[Session, dict[str, Session]]:
@@ -205,7 +211,16 @@ def _checks(
         else:
             judged = [*broken_checks(rows), *quality_checks(request.contract, rows, where=request.contract_name)]
         checks += judged if name == MODEL else _named(judged, name)
-    return [*checks, *tile_checks(with_torch.tiling, spec)] if with_torch else checks
+    if with_torch is None:
+        return checks
+    return [*checks, *tile_checks(with_torch.tiling, spec, overlap_px=run_overlap_px(request.bundle))]
+
+
+def run_overlap_px(opened: Bundle) -> int:
+    """The overlap that ``edgeir run`` takes for this bundle: that is the one to judge."""
+    tiling = opened.manifest.tiling
+    measured_px = None if tiling is None else tiling.overlap_px
+    return overlap_for(graph_input(opened.manifest), measured_px=measured_px).px
 
 
 def _described(engine: str, session: Session) -> str:
@@ -221,11 +236,11 @@ def _named(checks: Sequence[Check], engine: str) -> list[Check]:
 
 
 def _against(
-    opponent: Opponent | None, ours: Sequence[PictureDrift], theirs: Sequence[PictureDrift] | None
+    opponent: Opponent | None, ours: Sequence[PictureDrift], theirs: Sequence[PictureDrift] | None, *, trained: bool
 ) -> tuple[str, tuple[Table, ...]]:
     if opponent is None or theirs is None:
         return "", ()
-    sentence, table = compare_with(opponent, ours, theirs)
+    sentence, table = compare_with(opponent, ours, theirs, trained=trained)
     return f"; {sentence}", (table,)
 
 

@@ -116,13 +116,19 @@ def read_contract(path: Path) -> Contract:
     return contract
 
 
-def require_truth(contract: Contract, *, trained: bool, where: str) -> None:
-    """Refuse limits that need PSNR against the truth where the network is untrained.
+def require_truth(contract: Contract, *, trained: bool, scale: int = 1, where: str) -> None:
+    """Refuse limits that need PSNR against the truth where the network is untrained, or the input has none.
 
     Raises:
         UsageError: there is one; ``where`` names the contract.
     """
     quality = contract.quality
+    if quality.least_gain_db and scale > 1:
+        raise UsageError(
+            "least_gain_db cannot be judged: the network enlarges, so that its input has no PSNR against the truth",
+            where=f"{where}: quality",
+            fix="Limit the drift instead: worst_degradation_db.",
+        )
     asked = [
         name
         for name in ("mean_drift_db", "worst_degradation_db", "worst_picture_db", "degradations", "least_gain_db")
@@ -134,6 +140,20 @@ def require_truth(contract: Contract, *, trained: bool, where: str) -> None:
             where=f"{where}: quality",
             fix="State fidelity_db or ssim instead, or export trained weights.",
         )
+
+
+def require_conditions(contract: Contract, names: Sequence[str], *, where: str) -> None:
+    """Refuse limits on degradations that are not going to be measured, before anything is.
+
+    Raises:
+        UsageError: there is one; the nearest of ``names`` is offered.
+    """
+    for key in ("degradations", "least_gain_db"):
+        for name in getattr(contract.quality, key):
+            if name not in names:
+                raise UsageError(
+                    f"no degradation '{name}' is measured", where=f"{where}: quality.{key}", fix=nearest(name, names)
+                )
 
 
 def quality_checks(contract: Contract, drift: Sequence[PictureDrift], *, where: str) -> list[Check]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgeir.compare.drift import PictureDrift
-from edgeir.compare.statistics import LEAST_FOR_MEAN, LEVEL, Interval, mean_interval
+from edgeir.compare.intervals import LEAST_FOR_MEAN, LEVEL, Interval, mean_interval
 from edgeir.errors import UsageError
 
 CEILING_DB = 100.0

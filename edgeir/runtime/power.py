@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from edgeir.runtime.board_sysfs import ROOT
-from edgeir.runtime.power_nvml import find_nvml
+from edgeir.runtime.power_nvml import NvmlMeter, find_nvml
 from edgeir.runtime.power_rails import find_rails
 from edgeir.runtime.power_rapl import find_rapl
 from edgeir.runtime.power_tegrastats_meter import find_tegrastats
@@ -58,6 +58,11 @@ class MeterSearch:
     meters: tuple[PowerMeter, ...]
     reasons: tuple[str, ...]
 
+    @property
+    def of_processors(self) -> tuple[PowerMeter, ...]:
+        """Those that see what a processor takes: a graphics card's own meter does not."""
+        return tuple(meter for meter in self.meters if not isinstance(meter, NvmlMeter))
+
 
 def search_meters(root: Path = ROOT) -> MeterSearch:
     """Every meter that answers on this machine, and why others do not.
@@ -71,8 +76,3 @@ def search_meters(root: Path = ROOT) -> MeterSearch:
     cards, no_cards = find_nvml() if root == ROOT else ((), ())
     processor, no_processor = find_rapl(root)
     return MeterSearch((*rails, *tegrastats, *cards, *processor), (*reasons, *no_tegrastats, *no_cards, *no_processor))
-
-
-def find_meters(root: Path = ROOT) -> tuple[PowerMeter, ...]:
-    """The meters of `search_meters`."""
-    return search_meters(root).meters

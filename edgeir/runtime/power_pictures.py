@@ -5,8 +5,7 @@ Neither is the truth alone: a camera pays for both, and only the second compares
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from edgeir.errors import UsageError
 from edgeir.runtime.power_energy import Energy
@@ -33,10 +32,6 @@ class PictureEnergy:
     watts: float
     pictures: int
     seconds: float
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready form."""
-        return asdict(self)
 
 
 def energy_per_picture(busy: Energy, idle_watts: float, pictures: int) -> PictureEnergy:

@@ -96,7 +96,8 @@ def overlap_for(
 
     A measured overlap is taken for other tiles than it was measured with as well, up to half a tile, in steps of the
     network's size rule where half a tile has one: beyond that three tiles would share a pixel, and the work would grow
-    without end. The default is at most a quarter of the graph's smallest input.
+    without end. The default is at most a quarter of the graph's smallest input, in steps of the size rule as well: with
+    others a network's windows fall on other pixels than those of the whole picture.
 
     Args:
         graph: which batches the network accepts.
@@ -109,12 +110,14 @@ def overlap_for(
     """
     if asked_px is not None:
         return Overlap(asked_px, "asked")
+    half = min(graph.tile_for(*graph.optimum, tile_px)) // 2
     if measured_px is not None:
-        half = min(graph.tile_for(*graph.optimum, tile_px)) // 2
         if measured_px <= half:
             return Overlap(measured_px, "measured")
         return Overlap(half // graph.rule.multiple * graph.rule.multiple or half, "measured")
-    return Overlap(min(DEFAULT_OVERLAP_PX, min(graph.minimum) // 4), "default")
+    px = min(DEFAULT_OVERLAP_PX, min(graph.minimum) // 4)
+    on_grid = -(-px // graph.rule.multiple) * graph.rule.multiple
+    return Overlap(on_grid if on_grid <= half else px, "default")
 
 
 def restore_pixels(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeir.compare.statistics import Interval, least_for_median, median_interval
+from edgeir.compare.intervals import Interval, least_for_median, median_interval
 
 CONCLUSIVE = 0.025
 """Share of a ratio that its interval may reach to each side: two such runs agree within 5 %."""
@@ -36,28 +36,30 @@ class WarmUp:
     Attributes:
         first_ms: the first call of each runner, by name: memory is laid out, kernels are chosen.
         rounds: how many there were.
-        settled: whether every runner's latency had stopped moving.
+        settled: whether every runner's latency had stopped moving; ``None`` where a number of rounds was asked for.
     """
 
     first_ms: Mapping[str, float]
     rounds: int
-    settled: bool
+    settled: bool | None
 
 
-def warm_up(runners: Mapping[str, Callable[[], object]], *, most: int = 12) -> WarmUp:
-    """Run in turn until latencies no longer move, at most ``most`` rounds.
+def warm_up(runners: Mapping[str, Callable[[], object]], *, rounds: int | None = None, most: int = 12) -> WarmUp:
+    """Run in turn until latencies no longer move, at most ``most`` rounds; or ``rounds`` of them, at least one.
 
     Settled is a runner whose median over the last `_WINDOW` rounds is within `_SETTLED` of the median over the
     `_WINDOW` before. A fixed number is too few for a runtime that compiles on first use, and wasted on others.
     """
     samples: dict[str, list[float]] = {name: [] for name in runners}
-    settled = False
-    while not settled and len(next(iter(samples.values()), [])) < most:
+    settled: bool | None = None if rounds is not None else False
+    done = 0
+    while done < (most if rounds is None else max(rounds, 1)) and not settled:
         for name, run in runners.items():
             samples[name].append(_once_ms(run))
-        settled = all(_settled(values) for values in samples.values())
-    rounds = len(next(iter(samples.values()), []))
-    return WarmUp({name: values[0] for name, values in samples.items()}, rounds, settled)
+        done += 1
+        if rounds is None:
+            settled = all(_settled(values) for values in samples.values())
+    return WarmUp({name: values[0] for name, values in samples.items()}, done, settled)
 
 
 def _settled(samples: list[float]) -> bool:
@@ -114,7 +116,7 @@ class Speedup:
     @property
     def conclusive(self) -> bool:
         """Whether the ratio is known well enough to be found again: its interval is within `CONCLUSIVE` each way."""
-        return self.interval is not None and self.interval.relative_half_width <= CONCLUSIVE
+        return self.interval is not None and self.interval.relative_reach <= CONCLUSIVE
 
 
 def speedup(timing: Timing, baseline: Timing) -> Speedup:

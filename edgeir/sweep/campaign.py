@@ -120,7 +120,9 @@ def run_campaign(
         now = latest(ledger.rows)
         rows = [now[job.key] for job in planned if job.key in now]
         reached += rows
-        going = [(row.trial, row.machine) for row in survivors(rows)] if number + 1 < len(rungs) else []
+        # A row of the ledger holds no paths: the trial goes on as it was planned.
+        wanted = {row.key for row in survivors(rows)} if number + 1 < len(rungs) else set()
+        going = [(job.trial, job.machine) for job in planned if job.key in wanted]
     return Campaign(tuple(reached), tuple(left_out), skipped)
 
 

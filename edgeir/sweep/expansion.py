@@ -81,7 +81,8 @@ def _of_models(recipe: SweepRecipe, folder: Path, where: str, calibration: Path 
             )
     for model in recipe.models:
         entry, digest, checkpoint = _model(model, folder, where)
-        ks = recipe.k if entry is not None and entry.architecture == "kgt" else (None,)
+        # What a checkpoint holds is known when it is exported: one without a key graph then says so, as a row.
+        ks = recipe.k if entry is None or entry.architecture == "kgt" else (None,)
         for name, size, batch, k, tile, backend, threads in product(
             recipe.precisions, recipe.sizes, recipe.batches, ks, recipe.tiles, recipe.backends, recipe.threads
         ):
@@ -188,6 +189,8 @@ def _matches(trial: Trial, match: Match) -> bool:
         "threads": trial.threads,
     }
     wanted = {key: getattr(match, key) for key in match.model_fields_set}
+    if match.model is not None and match.model.endswith(_CHECKPOINTS):
+        wanted["model"] = Path(match.model).stem
     if match.size is not None:
         wanted["size"] = match.size.lower()
     return all(values[key] == value for key, value in wanted.items())

@@ -100,7 +100,8 @@ class Trial:
     @property
     def comparable(self) -> tuple[str, int]:
         """What latencies can be compared within: the size, and how many pictures of it they are of."""
-        return self.size, self.build.batch if self.tile_px is None else 1
+        in_one = self.tile_px is None and (self.height, self.width) == (self.build.height, self.build.width)
+        return self.size, self.build.batch if in_one else 1
 
     def identity(self) -> dict[str, Any]:
         """What decides the result, JSON-ready, without any path."""

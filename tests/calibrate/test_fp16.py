@@ -35,7 +35,7 @@ def test_nothing_to_keep(build: Build) -> None:
 
 
 @pytest.mark.parametrize("op", ["Exp", "Log", "Reciprocal", "ReduceL2", "ReduceMean", "ReduceSum", "Softmax", "Sqrt"])
-def test_statistics(build: Build, op: str) -> None:
+def test_intervals(build: Build, op: str) -> None:
     model = build(f'["a/Relu"] x = Relu(image) ["s/{op}"] out = {op}(x) {KEEP}')
     assert kept(model) == {f"s/{op}"}
     assert list(reasons(model)) == ["s"]

@@ -56,6 +56,18 @@ def test_energy_above_idle() -> None:
     assert row[:3] == ("ort", picture.joules, picture.joules_above_idle)
 
 
+def test_a_machine_that_was_not_idle_before() -> None:
+    meter = Meter(working=True)
+
+    def run() -> None:
+        meter.working = False
+        time.sleep(0.05)
+
+    found = measure_energy(run, [meter], (), batch=1, idle_s=0.4, busy_s=0.5)
+    assert found.picture is None
+    assert "15.0 W before the work" in str(found.reason)
+
+
 def test_no_meter() -> None:
     found = measure_energy(lambda: None, (), ("RAPL is there, only root may read it.",), batch=1)
     assert found.picture is None

@@ -164,7 +164,9 @@ def test_halving_says_what_it_left_out(cli: Any, recipe: Any, stand_in: Any, tmp
     assert [row.rung for row in rows].count(1) == 2
     assert [row.rung for row in rows].count(2) == 1
     hardly = cli("sweep", recipe(SMALL), "--minutes", 0.01, "--out", "other", "--json").done()
-    assert any(note.startswith("Not started, since the time was over") for note in json.loads(hardly.out)["notes"])
+    assert any(
+        note.startswith("Not measured, or not more thoroughly, since") for note in json.loads(hardly.out)["notes"]
+    )
 
 
 def test_nothing_measured_is_a_failed_check(cli: Any, recipe: Any, stand_in: Any) -> None:

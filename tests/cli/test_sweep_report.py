@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -164,3 +165,15 @@ def test_lines_of_progress(facts: SweepFacts) -> None:
     assert outcome_text(facts.rows[0]) == "p50 40.0 ms, drift 0.0100 dB"
     assert outcome_text(facts.rows[-1]) == "crashed: SIGSEGV: oh"
     assert [duration_text(seconds) for seconds in (40, 720, 12600)] == ["40 s", "12 min", "3.5 h"]
+
+
+def test_a_trial_is_compared_by_its_own_kind_of_reference() -> None:
+    """A reference on one thread is slow as well: the ratio to it says nothing of another number of threads."""
+    slow, fast = (
+        replace(
+            made("a", "fp16", p50, 4, time_ratio=p50 / reference, reference_p50_ms=reference),
+            trial=Trial(Build("a", "0" * 64, "fp16", 64, 64), 64, 64, threads=threads),
+        )
+        for threads, p50, reference in ((1, 400.0, 500.0), (4, 130.0, 150.0))
+    )
+    assert "threads 4 is recommended: p50 130.0 ms" in recommendation(groups([slow, fast]))

@@ -7,7 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from edgeir.compare.contract import Contract, Measured, cost_checks, quality_checks, read_contract, require_truth
+from edgeir.compare.contract import (
+    Contract,
+    Measured,
+    cost_checks,
+    quality_checks,
+    read_contract,
+    require_conditions,
+    require_truth,
+)
 from edgeir.compare.drift import PictureDrift
 from edgeir.errors import UsageError
 from edgeir.imaging.look import Look
@@ -82,6 +90,19 @@ def test_a_degradation_that_was_not_measured_is_refused() -> None:
         contract = Contract.model_validate({"quality": {key: {"rian": 1}}})
         with pytest.raises(UsageError, match=rf"c.yaml: quality.{key}: no degradation 'rian'.*'rain'"):
             quality_checks(contract, DRIFT, where="c.yaml")
+
+
+def test_names_are_looked_at_before_anything_is_measured() -> None:
+    contract = Contract.model_validate({"quality": {"degradations": {"rain": 1}, "least_gain_db": {"fogg": 1}}})
+    require_conditions(contract, ["rain", "fogg"], where="c.yaml")
+    with pytest.raises(UsageError, match=r"c.yaml: quality.least_gain_db: no degradation 'fogg' is measured.*'fog'"):
+        require_conditions(contract, ["rain", "fog"], where="c.yaml")
+
+
+def test_a_gain_over_a_smaller_input_means_nothing() -> None:
+    contract = Contract.model_validate({"quality": {"least_gain_db": {"downsampled x2": 1}}})
+    with pytest.raises(UsageError, match="least_gain_db cannot be judged: the network enlarges"):
+        require_truth(contract, trained=True, scale=2, where="c.yaml")
 
 
 def test_limits_against_the_truth_need_a_trained_network() -> None:

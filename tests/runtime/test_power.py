@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeir.errors import MissingDependency
-from edgeir.runtime.power import find_meters, search_meters
+from edgeir.runtime.power import search_meters
 from edgeir.runtime.power_nvml import find_nvml, nvml_gpus, throttle_words
 from edgeir.runtime.power_rails import Rail, find_rails
 from edgeir.runtime.power_rapl import WrappingCounter, find_rapl
@@ -55,7 +55,7 @@ def test_orin_nano(tree: Tree, tmp_path: Path) -> None:
         f"{I2C}/ina3221/1-0040/hwmon/hwmon1",
         channels(("VDD_IN", 5072, 1040), ("VDD_CPU_GPU_CV", 5072, 104), ("VDD_SOC", 5064, 280)),
     )
-    (meter,) = find_meters(tmp_path)
+    (meter,) = search_meters(tmp_path).meters
     assert meter.name == "power rails (total: VDD_IN)"
     assert meter.read_watts() == pytest.approx(
         {"VDD_IN": 5.27488, "VDD_CPU_GPU_CV": 0.527488, "VDD_SOC": 1.41792, "total": 5.27488}
@@ -70,7 +70,7 @@ def test_agx_orin(tree: Tree, tmp_path: Path) -> None:
         channels(("VDD_GPU_SOC", 843, 6170), ("VDD_CPU_CV", 780, 3437), ("VIN_SYS_5V0", 4968, 953)),
     )
     tree(f"{I2C}/ina3221/1-0041/hwmon/hwmon4", channels(("NC", 0, 0), ("VDDQ_VDD2_1V8AO", 1800, 341), ("NC", 0, 0)))
-    (meter,) = find_meters(tmp_path)
+    (meter,) = search_meters(tmp_path).meters
     assert meter.name == "power rails (total: VDD_GPU_SOC + VDD_CPU_CV + VIN_SYS_5V0)"
     watts = meter.read_watts()
     assert set(watts) == {"VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO", "total"}
@@ -84,11 +84,11 @@ def test_thor_has_its_input_on_another_chip(tree: Tree, tmp_path: Path) -> None:
         channels(("VDD_GPU", 780, 0), ("VDD_CPU_SOC_MSS", 720, 6837), ("VIN_SYS_5V0", 5000, 865)),
     )
     summed = "power rails (total: VDD_GPU + VDD_CPU_SOC_MSS + VIN_SYS_5V0)"
-    assert [meter.name for meter in find_meters(tmp_path)] == [summed]
+    assert [meter.name for meter in search_meters(tmp_path).meters] == [summed]
     at = tree(f"{I2C}/ina238/2-0044/hwmon/hwmon5", {"in1_input": 19984, "curr1_input": 1335, "power1_input": 26686000})
-    assert [meter.name for meter in find_meters(tmp_path)] == [summed]  # no label, no guess
+    assert [meter.name for meter in search_meters(tmp_path).meters] == [summed]  # no label, no guess
     (at / "label").write_text("VIN\n", encoding="utf-8")
-    (meter,) = find_meters(tmp_path)
+    (meter,) = search_meters(tmp_path).meters
     assert meter.name == "power rails (total: VIN)"
     assert meter.read_watts()["total"] == pytest.approx(26.686)
 
@@ -98,7 +98,7 @@ def test_nano_before_jetpack_5(tree: Tree, tmp_path: Path) -> None:
     for number, (rail, milliwatts) in enumerate([("POM_5V_IN", 2532), ("POM_5V_GPU", 40), ("POM_5V_CPU", 614)]):
         files |= {f"rail_name_{number}": rail, f"in_power{number}_input": milliwatts}
     tree(f"{I2C}/ina3221x/6-0040/iio:device0", files)
-    (meter,) = find_meters(tmp_path)
+    (meter,) = search_meters(tmp_path).meters
     assert meter.read_watts() == {"POM_5V_IN": 2.532, "POM_5V_GPU": 0.040, "POM_5V_CPU": 0.614, "total": 2.532}
 
 
@@ -109,7 +109,7 @@ def test_carrier_inputs_enter_no_sum(tree: Tree, tmp_path: Path) -> None:
         channels(("VDD_GPU_SOC", 1000, 1000), ("VDD_CPU_CV", 1000, 1000), ("VIN_SYS_5V0", 5000, 1000)),
     )
     tree(f"{I2C}/ina3221/2-0041/hwmon/hwmon4", channels(("CVB_ATX_12V", 12000, 2000), ("CVB_ATX_3V3", 3300, 10)))
-    (meter,) = find_meters(tmp_path)
+    (meter,) = search_meters(tmp_path).meters
     assert meter.read_watts()["total"] == pytest.approx(7)
     assert meter.read_watts()["CVB_ATX_12V"] == pytest.approx(24)
 
@@ -150,7 +150,7 @@ def processor(tree: Tree) -> None:
 
 @pytest.mark.usefixtures("processor")
 def test_rapl_counts_packages_and_memory_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (meter,) = find_meters(tmp_path)
+    (meter,) = search_meters(tmp_path).meters
     assert meter.name == "RAPL (total: package-0 + dram-0 + package-1 + dram-1)"
     assert meter.read_joules() == 0
     zones = tmp_path / RAPL
@@ -271,7 +271,7 @@ def test_a_graphics_card(nvml: Callable[..., None]) -> None:
         "temperature_c": 67,
         "throttle_reasons": ["power limit", "thermal limit", "reason 0x4000"],
     }
-    assert meter.name in [found.name for found in find_meters()]
+    assert meter.name in [found.name for found in search_meters().meters]
 
 
 def test_an_older_card_has_power_and_no_counter(nvml: Callable[..., None]) -> None:

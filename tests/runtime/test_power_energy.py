@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from edgeir.errors import MissingDependency, UsageError
 from edgeir.runtime.power_energy import LEAST_READINGS, Energy, Reading, conclude, integrate
-from edgeir.runtime.power_pictures import energy_per_picture, joules_per_picture
+from edgeir.runtime.power_pictures import PictureEnergy, energy_per_picture, joules_per_picture
 
 # Steps between readings that scatter by a factor of two, as a loaded machine's do: no gap is then too long.
 STEPS = st.lists(st.floats(0.01, 0.02), min_size=LEAST_READINGS, max_size=80)
@@ -147,15 +147,7 @@ def test_idle_power_is_taken_off(watts: float, idle: float, seconds: float, pict
 
 def test_both_figures_are_reported() -> None:
     cost = energy_per_picture(busy(), 5.0, 20)
-    assert cost.to_dict() == {
-        "meter": "m",
-        "joules": 6.0,
-        "joules_above_idle": 3.5,
-        "idle_watts": 5.0,
-        "watts": 12.0,
-        "pictures": 20,
-        "seconds": 10.0,
-    }
+    assert cost == PictureEnergy("m", 6.0, 3.5, idle_watts=5.0, watts=12.0, pictures=20, seconds=10.0)
 
 
 def test_a_negative_figure_is_not_hidden() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from edgeir.errors import MissingDependency
 from edgeir.runtime import power_energy
-from edgeir.runtime.power import find_meters
+from edgeir.runtime.power import search_meters
 from edgeir.runtime.power_pictures import energy_per_picture
 from edgeir.runtime.power_recorder import EnergyRecorder, idle_watts
 
@@ -155,7 +155,7 @@ def test_from_files_to_what_a_picture_costs(tmp_path: Path) -> None:
     at.mkdir(parents=True)
     for name, value in {"in1_label": "VDD_IN", "in1_input": 5000, "curr1_input": 800}.items():
         (at / name).write_text(f"{value}\n", encoding="utf-8")
-    (meter,) = find_meters(tmp_path)
+    (meter,) = search_meters(tmp_path).meters
     idle = idle_watts(meter, 0.5, interval_s=0.002)
     (at / "curr1_input").write_text("2000\n", encoding="utf-8")
     with EnergyRecorder(meter, interval_s=0.002) as recorder:

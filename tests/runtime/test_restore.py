@@ -173,7 +173,8 @@ WINDOWED = GraphInput(batch=1, minimum=(64, 64), optimum=(160, 160), maximum=(25
     [
         (TILE_256, {}, Overlap(DEFAULT_OVERLAP_PX, "default")),
         (SQUARE, {}, Overlap(8, "default")),
-        (DYNAMIC, {"tile_px": 64}, Overlap(4, "default")),
+        (DYNAMIC, {"tile_px": 64}, Overlap(8, "default")),  # a quarter of the smallest, on the network's grid
+        (dataclasses.replace(TILE_256, rule=SizeRule(64, 64)), {}, Overlap(64, "default")),
         (TILE_256, {"measured_px": 64}, Overlap(64, "measured")),
         (TILE_256, {"measured_px": 0}, Overlap(0, "measured")),
         (TILE_256, {"measured_px": 64, "asked_px": 0}, Overlap(0, "asked")),

@@ -94,3 +94,9 @@ def test_warm_up_gives_up_on_what_never_settles(clock: Clock) -> None:
     doubling = clock.runner("a", *(2.0**power for power in range(40)))
     warm = warm_up({"a": doubling}, most=8)  # type: ignore[dict-item]
     assert (warm.rounds, warm.settled) == (8, False)
+
+
+def test_a_number_of_rounds_is_kept_to_and_not_judged(clock: Clock) -> None:
+    warm = warm_up({"a": clock.runner("a", 1.0)}, rounds=9)  # type: ignore[dict-item]
+    assert (warm.rounds, warm.settled) == (9, None)
+    assert warm_up({"a": clock.runner("a", 1.0)}, rounds=0).rounds == 1  # type: ignore[dict-item]

@@ -107,6 +107,24 @@ def test_every_kind_of_machine_gets_every_trial(sweep: Any, machine: Machine) ->
     assert len(campaign.final()) == 6
 
 
+def test_paths_survive_a_stop_between_rungs(
+    tmp_path: Path, machine: Machine, watcher: Any, trial: Callable[..., Trial]
+) -> None:
+    """A row of the ledger holds no path: what goes on after a stop must still know where its bundle lies."""
+    trials = [trial(str(index), bundle=f"somewhere/{index}") for index in range(4)]
+    for _ in range(2):  # the second time every first rung comes from the disk
+        executor = Pretending((machine,))
+        with Ledger(tmp_path) as ledger:
+            rows = ledger.rows
+            run_campaign(trials, FULL, executor, ledger, watcher=watcher, minutes=60, clock=lambda of=executor: of.now)
+        ran = executor.ran
+        assert all(job.trial.build.bundle == f"somewhere/{job.trial.build.name}" for job in ran)
+        kept = [row for row in rows if row.rung == 0]
+        assert len(kept) == 4
+        (tmp_path / "trials.jsonl").write_text("".join(row.to_line() for row in kept), encoding="utf-8")
+    assert ran, "nothing went on to the next rung"
+
+
 def test_halving_goes_on_with_the_better_half(sweep: Any, machine: Machine) -> None:
     campaign, executor = sweep(minutes=1000)
     by_rung = {rung: names([job for job in executor.ran if job.rung == rung]) for rung in (0, 1, 2)}
