@@ -48,7 +48,7 @@ from edgeir.cli.planning import (
     twin_size,
     usual_budget,
 )
-from edgeir.cli.tile_checks import measure_tiling
+from edgeir.cli.tile_checks import CONDITIONS, measure_tiling
 from edgeir.compare.drift import PictureDrift
 from edgeir.errors import GraphError
 from edgeir.export.graph import TraceShape, save_graph
@@ -203,7 +203,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         tiling = None
         if request.tiles:
             fast = TorchSession(loaded, form="fast")  # in FP32, so that rounding is not taken for tiling
-            tiling = measure_tiling(fast, fast, graph, spec, console=console)
+            tiling = measure_tiling(fast, fast, graph, spec, console=console, conditions=CONDITIONS[:1])
 
         provenance = collect(seconds=time.perf_counter() - started)
         facts = ExportFacts(
