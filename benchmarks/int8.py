@@ -48,7 +48,7 @@ from edgeir.calibrate.ranges import Ranges, read_ranges
 from edgeir.calibrate.rounded import rounded
 from edgeir.calibrate.typed import apply_plan
 from edgeir.cli.calibrating import CalibrationRequest, calibration_record, choose_pictures
-from edgeir.compare.drift import by_condition, degraded_samples, measure_drift
+from edgeir.compare.drift import degraded_samples, mean_drift_db, measure_drift, worst_condition, worst_sample
 from edgeir.compare.parity import Run
 from edgeir.errors import GraphError
 from edgeir.export.rewrites.apply import rewrite
@@ -199,9 +199,9 @@ def drift(graph: bytes, reference: Run, names: list[str], side: int) -> dict[str
     samples = degraded_samples([(name, measuring_crop(name, side, side)) for name in names], VALIDATION_CONDITIONS)
     rows = measure_drift(samples, reference, session.run)
     return {
-        "mean_drift_db": round(sum(row.drift_db for row in rows) / len(rows), 5),
-        "worst_degradation_db": round(max(row.mean_drift_db for row in by_condition(rows)), 5),
-        "worst_picture_db": round(max(row.drift_db for row in rows), 5),
+        "mean_drift_db": round(mean_drift_db(rows), 5),
+        "worst_degradation_db": round(worst_condition(rows).mean_drift_db, 5),
+        "worst_picture_db": round(worst_sample(rows).drift_db, 5),
         "least_fidelity_db": round(min(row.fidelity_db for row in rows), 2),
         "brightness_shift_8bit": round(max((row.brightness_shift_8bit for row in rows), key=abs), 4),
         "nonfinite": sum(row.nonfinite for row in rows),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeir.cli.console import Console
-from edgeir.compare.drift import PictureDrift, degraded_samples, measure_drift
+from edgeir.compare.drift import PictureDrift, degraded_samples, measure_drifts, worst_sample
 from edgeir.compare.parity import Parity, Run, compare_outputs
 from edgeir.errors import MissingDependency
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS
@@ -151,7 +151,20 @@ def check_drift(
     console: Console,
     own: list[tuple[str, Pixels]] | None = None,
 ) -> list[PictureDrift]:
-    """Drift of ``typed`` against ``reference`` for every validation condition.
+    """Drift of ``typed`` against ``reference`` for every validation condition, see `check_drifts`."""
+    return check_drifts({"": typed}, reference, graph, pictures=pictures, console=console, own=own)[""]
+
+
+def check_drifts(
+    engines: Mapping[str, Session],
+    reference: Session,
+    graph: GraphInput,
+    *,
+    pictures: int,
+    console: Console,
+    own: list[tuple[str, Pixels]] | None = None,
+) -> dict[str, list[PictureDrift]]:
+    """Drift of engines against one reference for every validation condition, by the engine's name.
 
     Args:
         pictures: how many measuring pictures, from the first.
@@ -161,7 +174,8 @@ def check_drift(
         own = [_measuring_picture(picture.name, graph) for picture in measuring_pictures(pictures)]
     samples = list(degraded_samples(own, VALIDATION_CONDITIONS, scale=graph.scale))
     with console.bar("pictures restored", len(samples)) as advance:
-        return measure_drift(samples, _one(reference, graph), _one(typed, graph), on_sample=advance)
+        runs = {name: on_one(session, graph) for name, session in engines.items()}
+        return measure_drifts(samples, on_one(reference, graph), runs, on_sample=advance)
 
 
 def _measuring_picture(name: str, graph: GraphInput) -> tuple[str, Pixels]:
@@ -183,19 +197,19 @@ def worst_picture(
         typed, reference, graph, own: as `check_drift` had them.
         drift: what it found.
     """
-    row = max(drift, key=lambda one: one.drift_db)
+    row = worst_sample(drift)
     clean = dict(own)[row.picture] if own is not None else _measuring_picture(row.picture, graph)[1]
     conditions = [one for one in VALIDATION_CONDITIONS if one.name == row.condition]
     (sample,) = degraded_samples([(row.picture, clean)], conditions, scale=graph.scale)
     batch = sample.batch()
-    outputs = [_one(session, graph)(batch)[0].transpose(1, 2, 0) for session in (reference, typed)]
+    outputs = [on_one(session, graph)(batch)[0].transpose(1, 2, 0) for session in (reference, typed)]
     return Comparison(
         f"The picture that loses most, {row.picture} under {row.condition} ({row.drift_db:.4f} dB)",
         {name: png_bytes(pixels) for name, pixels in to_lay_over(sample.degraded, *outputs).items()},
     )
 
 
-def _one(session: Session, graph: GraphInput) -> Run:
+def on_one(session: Session, graph: GraphInput) -> Run:
     """A session of a fixed batch as one that takes a single picture."""
 
     def run(picture: Pixels) -> Pixels:

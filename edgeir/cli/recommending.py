@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from edgeir.compare.drift import PictureDrift
+from edgeir.compare.drift import PictureDrift, mean_drift_db
 from edgeir.manifest import EngineNote
 from edgeir.report.value import Check, Table
 
@@ -48,7 +48,7 @@ def recommendations(
     ratio: float | None, drift: Sequence[PictureDrift], checks: Sequence[Check], engines: Sequence[EngineNote], ort: str
 ) -> list[Recommendation]:
     """One for ONNX Runtime on this machine, and one for each engine, which nobody has timed."""
-    mean = sum(row.drift_db for row in drift) / len(drift)
+    mean = mean_drift_db(drift)
     within = all(check.passed for check in checks)
     rows = [Recommendation(f"{ort}, this machine", ratio, mean, within)]
     return rows + [Recommendation(f"{note.runtime} {note.architecture}", None, mean, within) for note in engines]

@@ -14,7 +14,7 @@ from edgeir.bundle import Bundle
 from edgeir.cli.against import Opponent, compare_with, open_opponent
 from edgeir.cli.console import Console
 from edgeir.cli.contracts import measure_costs
-from edgeir.cli.measuring import check_drift, check_parity, rounding_session, worst_picture
+from edgeir.cli.measuring import check_drifts, check_parity, rounding_session, worst_picture
 from edgeir.cli.tile_checks import OVERLAPS_PX, TilingMeasurement, measure_tiling, tile_checks
 from edgeir.cli.verdicts import (
     broken_checks,
@@ -107,11 +107,7 @@ def validate_bundle(
 
     console.stage("measuring drift per degradation")
     reference, engines = _sessions(opened)
-
-    def measured(session: Session) -> list[PictureDrift]:
-        return check_drift(session, reference, graph, pictures=request.pictures, console=console, own=request.own)
-
-    drift = {name: measured(session) for name, session in engines.items()}
+    drift = check_drifts(engines, reference, graph, pictures=request.pictures, console=console, own=request.own)
     main = next(iter(drift))
     theirs = None
     if opponent is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from edgeir.compare.drift import PictureDrift, by_condition
+from edgeir.compare.drift import PictureDrift, by_condition, mean_drift_db, worst_condition, worst_sample
 from edgeir.compare.gates import GATES
 from edgeir.compare.parity import Parity
 from edgeir.errors import CheckFailed
@@ -86,8 +86,7 @@ def drift_checks(
         worst = min(row.fidelity_db for row in rows)
         checks.append(Check("worst fidelity over all degradations", worst, gates.fidelity_db, "dB", "min", advice))
     if trained:
-        mean = sum(row.drift_db for row in rows) / len(rows)
-        most = max(row.drift_db for row in rows)
+        mean, most = mean_drift_db(rows), worst_sample(rows).drift_db
         limit = gates.mean_drift_db if budget is None else budget.mean_db
         warn = gates.mean_drift_warn_db if budget is None else None
         checks.append(Check("mean drift", mean, limit, "dB", "max", advice, warn))
@@ -95,7 +94,7 @@ def drift_checks(
             checks.append(Check("worst drift of one picture", most, gates.worst_drift_db, "dB", "max", advice))
         worst_limit = gates.worst_degradation_db if budget is None else budget.worst_db
         if worst_limit is not None:
-            worst_mean = max(row.mean_drift_db for row in by_condition(rows))
+            worst_mean = worst_condition(rows).mean_drift_db
             name = "mean drift under the worst degradation"
             checks.append(Check(name, worst_mean, worst_limit, "dB", "max", advice))
         if gates.brightness_shift_8bit is not None:
@@ -116,12 +115,11 @@ def engine_table(drift: Mapping[str, Sequence[PictureDrift]]) -> Table:
     """One row per engine: every engine of a bundle that runs here, on the same pictures."""
     cells: list[tuple[Cell, ...]] = []
     for name, rows in drift.items():
-        worst = max(by_condition(rows), key=lambda row: row.mean_drift_db)
-        picture = max(rows, key=lambda row: row.drift_db)
+        worst, picture = worst_condition(rows), worst_sample(rows)
         cells.append(
             (
                 name,
-                round(sum(row.drift_db for row in rows) / len(rows), 4),
+                round(mean_drift_db(rows), 4),
                 f"{worst.mean_drift_db:.4f} {worst.condition}",
                 f"{picture.drift_db:.4f} {picture.picture}",
                 round(min(row.fidelity_db for row in rows), 1),

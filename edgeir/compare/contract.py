@@ -28,7 +28,14 @@ from typing import Annotated
 
 from pydantic import Field
 
-from edgeir.compare.drift import ConditionDrift, PictureDrift, by_condition
+from edgeir.compare.drift import (
+    ConditionDrift,
+    PictureDrift,
+    by_condition,
+    mean_drift_db,
+    worst_condition,
+    worst_sample,
+)
 from edgeir.errors import UsageError, nearest
 from edgeir.recipe import Section, parse_section, read_yaml
 from edgeir.report.value import Check
@@ -164,11 +171,9 @@ def quality_checks(contract: Contract, drift: Sequence[PictureDrift], *, where: 
     """
     quality = contract.quality
     rows = {row.condition: row for row in by_condition(drift)}
-    mean = sum(row.drift_db for row in drift) / len(drift)
-    worst = max(rows.values(), key=lambda row: row.mean_drift_db)
-    picture = max(drift, key=lambda row: row.drift_db)
+    worst, picture = worst_condition(drift), worst_sample(drift)
     checks = [
-        *_limit("mean drift", mean, quality.mean_drift_db, "dB", _DRIFT_ADVICE),
+        *_limit("mean drift", mean_drift_db(drift), quality.mean_drift_db, "dB", _DRIFT_ADVICE),
         *_limit(
             f"mean drift under the worst degradation ({worst.condition})",
             worst.mean_drift_db,

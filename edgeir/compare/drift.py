@@ -5,7 +5,7 @@ Drift of one picture = PSNR(reference, truth) - PSNR(engine, truth), both output
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,32 +119,61 @@ def measure_drift(
         reference, engine: ``(1, 3, H, W) -> (1, 3, s*H, s*W)``.
         on_sample: called after each, for progress.
     """
-    results = []
+    return measure_drifts(samples, reference, {"": engine}, on_sample=on_sample)[""]
+
+
+def measure_drifts(
+    samples: Iterable[Sample],
+    reference: Run,
+    engines: Mapping[str, Run],
+    *,
+    on_sample: Callable[[], None] | None = None,
+) -> dict[str, list[PictureDrift]]:
+    """`measure_drift` of several engines, by name; the reference restores each sample once."""
+    results: dict[str, list[PictureDrift]] = {name: [] for name in engines}
     for sample in samples:
         batch = sample.batch()
-        of_reference, of_engine = reference(batch), engine(batch)
-        nonfinite = int(of_engine.size - np.isfinite(of_engine).sum())
-        shown = np.nan_to_num(of_engine[0].transpose(1, 2, 0), nan=0.0, posinf=1.0, neginf=0.0)
-        expected = of_reference[0].transpose(1, 2, 0)
-        same_size = sample.degraded.shape == sample.clean.shape
-        results.append(
-            PictureDrift(
-                picture=sample.picture,
-                condition=sample.condition,
-                input_db=psnr_float(sample.degraded, sample.clean) if same_size else float("nan"),
-                reference_db=psnr_float(expected, sample.clean),
-                engine_db=psnr_float(shown, sample.clean),
-                fidelity_db=fidelity_db(of_engine, of_reference) if not nonfinite else float("-inf"),
-                brightness_shift_8bit=brightness_shift_8bit(shown, expected),
-                nonfinite=nonfinite,
-                look=look(shown, expected),
-                ssim=ssim_float(shown, expected) if min(shown.shape[:2]) >= UNIFORM_PX else float("nan"),
-                flat=_flat(shown) and not _flat(expected),
-            )
-        )
+        expected = reference(batch)
+        for name, engine in engines.items():
+            results[name].append(_compared(sample, engine(batch), expected))
         if on_sample is not None:
             on_sample()
     return results
+
+
+def _compared(sample: Sample, of_engine: Picture, of_reference: Picture) -> PictureDrift:
+    nonfinite = int(of_engine.size - np.isfinite(of_engine).sum())
+    shown = np.nan_to_num(of_engine[0].transpose(1, 2, 0), nan=0.0, posinf=1.0, neginf=0.0)
+    expected = of_reference[0].transpose(1, 2, 0)
+    same_size = sample.degraded.shape == sample.clean.shape
+    return PictureDrift(
+        picture=sample.picture,
+        condition=sample.condition,
+        input_db=psnr_float(sample.degraded, sample.clean) if same_size else float("nan"),
+        reference_db=psnr_float(expected, sample.clean),
+        engine_db=psnr_float(shown, sample.clean),
+        fidelity_db=fidelity_db(of_engine, of_reference) if not nonfinite else float("-inf"),
+        brightness_shift_8bit=brightness_shift_8bit(shown, expected),
+        nonfinite=nonfinite,
+        look=look(shown, expected),
+        ssim=ssim_float(shown, expected) if min(shown.shape[:2]) >= UNIFORM_PX else float("nan"),
+        flat=_flat(shown) and not _flat(expected),
+    )
+
+
+def mean_drift_db(results: Sequence[PictureDrift]) -> float:
+    """Over all pictures and degradations, dB."""
+    return sum(row.drift_db for row in results) / len(results)
+
+
+def worst_sample(results: Sequence[PictureDrift]) -> PictureDrift:
+    """The picture under the degradation that loses most."""
+    return max(results, key=lambda row: row.drift_db)
+
+
+def worst_condition(results: Sequence[PictureDrift]) -> ConditionDrift:
+    """The degradation whose mean drift is largest."""
+    return max(by_condition(results), key=lambda row: row.mean_drift_db)
 
 
 def by_condition(results: Sequence[PictureDrift]) -> list[ConditionDrift]:
@@ -154,7 +183,7 @@ def by_condition(results: Sequence[PictureDrift]) -> list[ConditionDrift]:
 
 
 def _gather(name: str, rows: Sequence[PictureDrift]) -> ConditionDrift:
-    worst = max(rows, key=lambda row: row.drift_db)
+    worst = worst_sample(rows)
 
     def mean(values: Iterable[float]) -> float:
         return float(np.mean(list(values)))

@@ -19,7 +19,7 @@ def measured_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure for the first command of a test; the others get the same figures."""
     from edgeir.cli import measuring, validation
 
-    for name in ("check_parity", "check_drift"):
+    for name in ("check_parity", "check_drifts"):
         monkeypatch.setattr(validation, name, _once(getattr(measuring, name)))
 
 

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from edgeir.compare.drift import PictureDrift, Sample, by_condition, degraded_samples, measure_drift
+from edgeir.compare.drift import (
+    PictureDrift,
+    Sample,
+    by_condition,
+    degraded_samples,
+    mean_drift_db,
+    measure_drift,
+    measure_drifts,
+    worst_condition,
+    worst_sample,
+)
 from edgeir.compare.gates import GATES
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS, Condition, condition_named
 from edgeir.imaging.look import Look
@@ -170,3 +181,30 @@ def test_ssim_against_the_reference_and_the_least_of_a_degradation() -> None:
     assert [row.ssim for row in rows] == pytest.approx(expected, abs=1e-6)
     (gathered,) = by_condition(rows)
     assert gathered.ssim == min(row.ssim for row in rows)
+
+
+ROW = PictureDrift("a", "rain", 20, 30, 30, 60, 0, 0, Look(0, 0, 0, 0), 1.0, False)
+
+
+def test_several_engines_share_one_reference() -> None:
+    draw = np.random.default_rng(4)
+    samples = [Sample(name, "haze", *[draw.random((16, 16, 3), dtype=np.float32)] * 2) for name in "ab"]
+    restored: list[np.ndarray] = []
+
+    def reference(batch: np.ndarray) -> np.ndarray:
+        restored.append(batch)
+        return batch
+
+    engines = {"one": plus(0.1), "two": plus(-0.2)}
+    together = measure_drifts(samples, reference, engines)  # type: ignore[arg-type]
+    assert len(restored) == len(samples)
+    for name, engine in engines.items():
+        assert together[name] == measure_drift(samples, identity, engine)  # type: ignore[arg-type]
+
+
+def test_the_worst_and_the_mean_of_all() -> None:
+    losses = (("rain", 1.0), ("rain", 4.0), ("haze", 3.0), ("haze", 3.0))
+    rows = [replace(ROW, condition=condition, engine_db=30 - loss) for condition, loss in losses]
+    assert mean_drift_db(rows) == 2.75
+    assert worst_sample(rows) is rows[1]
+    assert (worst_condition(rows).condition, worst_condition(rows).mean_drift_db) == ("haze", 3.0)
