@@ -62,7 +62,12 @@ def layer_table(nodes: Sequence[NodeTime], plan: PrecisionPlan | None) -> tuple[
         note="In ONNX Runtime on this machine's CPU, by its profiler, casts and Q/DQ counted with their layer; in "
         "brackets: what it put in itself. Cost: mean PSNR that the layer's type loses alone, where plan.yaml has it.",
     )
-    return table, Chart(TITLE, "bars", TITLE, "layer", ("ms",))
+    return table, layer_chart(TITLE)
+
+
+def layer_chart(title: str) -> Chart:
+    """Bars of a `layer_table` of that title, a colour per type."""
+    return Chart(title, "bars", title, "layer", ("ms",), group="type")
 
 
 def _planned(layer: str, plan: PrecisionPlan | None) -> Iterable[Cell]:

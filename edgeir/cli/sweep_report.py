@@ -8,9 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from edgeir.cli.sweep_layers import calibration_tables, layer_tables
 from edgeir.cli.sweep_tables import (
     degradation_table,
     effort_table,
+    energy_table,
     environment_table,
     failure_table,
     groups,
@@ -81,6 +83,8 @@ def sweep_report(facts: SweepFacts, provenance: Provenance) -> Report:
     for table in rewrite_tables(measured):
         tables.append(table)
         charts.append(Chart(table.title, "waterfall", table.title, "after", ("ms",)))
+    layers = layer_tables(measured)
+    charts += [chart for _, chart in layers]
     return Report(
         title=f"edgeir sweep: {facts.name}",
         summary=recommendation(comparable),
@@ -95,6 +99,9 @@ def sweep_report(facts: SweepFacts, provenance: Provenance) -> Report:
             *degradation_table(measured),
             *worst_table(measured),
             *latency_table(measured),
+            *(table for table, _ in layers),
+            *calibration_tables(measured),
+            *energy_table(measured),
             *resource_table(measured),
             *effort_table(measured),
             environment_table(facts.rows),

@@ -149,6 +149,30 @@ def degradation_table(rows: Sequence[Outcome]) -> tuple[Table, ...]:
     )
 
 
+def energy_table(rows: Iterable[Outcome]) -> tuple[Table, ...]:
+    """Joules of one picture; no table where no meter answered."""
+    having = [row for row in rows if "joules" in row.figures]
+    if not having:
+        return ()
+    return (
+        Table(
+            title="Energy of one picture",
+            columns=("trial", "J", "J above idle", "meter"),
+            rows=tuple(
+                (
+                    row.trial.label,
+                    _rounded(row.figures["joules"], 4),
+                    _rounded(row.figures["joules_above_idle"], 4),
+                    row.figures["power_meter"],
+                )
+                for row in having
+            ),
+            note="A camera pays for both; only the part above idle compares two networks. Idle power was measured "
+            "before each trial, with everything loaded.",
+        ),
+    )
+
+
 def resource_table(rows: Sequence[Outcome]) -> tuple[Table, ...]:
     """What each takes on a device."""
     if not rows:

@@ -18,7 +18,8 @@ ChartKind = Literal["pareto", "bars", "waterfall", "lines"]
 # These draw x as a number; the others take any text as the name of a bar.
 _NUMBERS_ON_X = ("pareto", "lines")
 _ONE_COLUMN = ("pareto", "waterfall")
-_GROUPED = ("pareto", "lines")
+_GROUPED = ("pareto", "lines", "bars")
+_LOGARITHMIC = ("pareto", "lines")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +34,8 @@ class Chart:
             ``"lines"``: ``y`` over ``x``, a line per group.
         table: title of the table it draws.
         x: the column of the horizontal values, or of the names of the bars.
-        y: the columns of the values; ``"pareto"`` and ``"waterfall"`` draw one.
-        group: the column whose values share a colour and a symbol; for ``"pareto"`` and ``"lines"``.
+        y: the columns of the values; ``"pareto"``, ``"waterfall"`` and bars with a group draw one.
+        group: the column whose values share a colour and a symbol, or a pattern; not for ``"waterfall"``.
         label: the column that heads what is shown on hover; every column is shown below it in any case.
         log_x: whether x is drawn on a logarithmic axis; for ``"pareto"`` and ``"lines"``.
         note: a sentence below the chart, or ``""``.
@@ -60,12 +61,16 @@ class Chart:
         if isinstance(self.y, str):
             raise UsageError("y is a tuple of column names", where=where, fix=f"Write y=({self.y!r},).")
         object.__setattr__(self, "y", tuple(self.y))
-        if not self.y or (self.kind in _ONE_COLUMN and len(self.y) > 1):
-            wanted = "one column" if self.kind in _ONE_COLUMN else "at least one column"
+        one = self.kind in _ONE_COLUMN or (self.kind == "bars" and self.group is not None)
+        if not self.y or (one and len(self.y) > 1):
+            wanted = "one column" if one else "at least one column"
             raise UsageError("y does not fit its kind", where=where, expected=wanted, got=str(len(self.y)))
-        for name, given in (("group", self.group is not None), ("log_x", self.log_x)):
-            if given and self.kind not in _GROUPED:
-                raise UsageError(f"'{self.kind}' takes no {name}", where=where, fix="'pareto' and 'lines' do.")
+        for name, given, kinds in (
+            ("group", self.group is not None, _GROUPED),
+            ("log_x", self.log_x, _LOGARITHMIC),
+        ):
+            if given and self.kind not in kinds:
+                raise UsageError(f"'{self.kind}' takes no {name}", where=where, fix=f"{_all_of(kinds)} do.")
 
     def find(self, tables: Sequence[Table]) -> Table:
         """The table it draws.
@@ -113,6 +118,12 @@ class Chart:
         if self.kind not in _NUMBERS_ON_X:
             return x is not None and (not isinstance(x, float) or math.isfinite(x))
         return is_finite(x) and (not self.log_x or float(x or 0) > 0)
+
+
+def _all_of(kinds: Sequence[str]) -> str:
+    """``"'pareto', 'lines' and 'bars'"``."""
+    quoted = [f"'{kind}'" for kind in kinds]
+    return f"{', '.join(quoted[:-1])} and {quoted[-1]}"
 
 
 def is_finite(value: Cell) -> bool:

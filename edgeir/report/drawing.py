@@ -140,17 +140,20 @@ def _lines(chart: Chart, table: Table) -> dict[str, Any]:
 
 
 def _bars(chart: Chart, table: Table) -> dict[str, Any]:
+    """A colour and a pattern per column, or per group where there is one column; every row has its place."""
+    drawn = [
+        (name or y, y, rows) for y in chart.y for name, rows in _groups(chart, table, chart.drawable(table, y)) if rows
+    ]
     data: list[Trace] = []
-    for number, y in enumerate(chart.y):
-        rows = chart.drawable(table, y)
+    for number, (name, y, rows) in enumerate(drawn):
         values = _column(table, y)
         data.append(
             {
                 "type": "bar",
                 "orientation": "h",
-                "name": _plain(y),
+                "name": _plain(name),
                 "x": [values[row] for row in rows],
-                "y": list(rows),
+                "y": rows,
                 "text": [wording.cell(values[row]) for row in rows],
                 "textposition": "outside",
                 "cliponaxis": False,
@@ -160,10 +163,12 @@ def _bars(chart: Chart, table: Table) -> dict[str, Any]:
         )
     names = _column(table, chart.x)
     places = sorted({row for trace in data for row in trace["y"]})
-    return {
-        "data": data,
-        "layout": _bar_layout(chart, table, {row: _wrapped(wording.cell(names[row])) for row in places}),
-    }
+    layout = _bar_layout(
+        chart, table, {row: _wrapped(wording.cell(names[row])) for row in places}, legend=len(drawn) > 1
+    )
+    if chart.group is not None:
+        layout["barmode"] = "overlay"  # one bar to a row: side by side each would leave room for the others
+    return {"data": data, "layout": layout}
 
 
 def _waterfall(chart: Chart, table: Table) -> dict[str, Any]:
@@ -188,14 +193,13 @@ def _waterfall(chart: Chart, table: Table) -> dict[str, Any]:
     for place, row in enumerate(rows):
         change = f" ({'+' if steps[place] > 0 else ''}{wording.number(steps[place])})" if place else ""
         labels[row] = [*_wrapped(wording.cell(names[row])), f"<b>{wording.number(values[place])}{change}</b>"]
-    return {"data": [trace], "layout": _bar_layout(chart, table, labels)}
+    return {"data": [trace], "layout": _bar_layout(chart, table, labels, legend=False)}
 
 
-def _bar_layout(chart: Chart, table: Table, labels: Mapping[int, list[str]]) -> dict[str, Any]:
+def _bar_layout(chart: Chart, table: Table, labels: Mapping[int, list[str]], *, legend: bool) -> dict[str, Any]:
     """Bars lie from top to bottom in the order of the table: their names stay readable on a narrow page."""
-    legend = len(chart.y) > 1
     layout = _layout(chart, table, (), "", legend=legend)
-    layout["xaxis"]["title"]["text"] = "" if legend else _plain(chart.y[0])
+    layout["xaxis"]["title"]["text"] = "" if len(chart.y) > 1 else _plain(chart.y[0])
     lines = max((len(label) for label in labels.values()), default=1)
     rows = max(labels) - min(labels) + 1 if labels else 1  # a row that is not drawn leaves a gap
     layout["height"] = (

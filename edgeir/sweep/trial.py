@@ -98,10 +98,14 @@ class Trial:
         return " ".join(parts)
 
     @property
+    def in_one(self) -> bool:
+        """Whether the graph takes the whole picture as it is, with neither tiles nor padding."""
+        return self.tile_px is None and (self.height, self.width) == (self.build.height, self.build.width)
+
+    @property
     def comparable(self) -> tuple[str, int]:
         """What latencies can be compared within: the size, and how many pictures of it they are of."""
-        in_one = self.tile_px is None and (self.height, self.width) == (self.build.height, self.build.width)
-        return self.size, self.build.batch if in_one else 1
+        return self.size, self.build.batch if self.in_one else 1
 
     def identity(self) -> dict[str, Any]:
         """What decides the result, JSON-ready, without any path."""

@@ -240,6 +240,7 @@ def test_tiles_of_a_real_bundle(made_static: Path, tmp_path: Path) -> None:
     tiled = Trial(build, 96, 80, tile_px=64)
     figures = measure(tiled, Settings(1, 3), made_static, kept, pictures)
     assert figures["p50_ms"] > 0
+    assert sum(row[1] for row in figures["layers"]["rows"]) > 0
     assert np.isfinite(figures["mean_drift_db"])
     assert figures["comparison"]["layers"]["engine"] == "pictures/engine.png"
     assert list(json.loads(kept.read_text())) == ["typed 96x80 tile 64"]

@@ -152,6 +152,48 @@ def test_the_report_has_it_all(facts: SweepFacts) -> None:
         assert "SIGSEGV" in emit(report, form) or form == "junit"
 
 
+def _kept(*rows: tuple[Any, ...], columns: tuple[str, ...] = ("layer", "ms", "share %", "type", "cost dB")) -> Any:
+    return {"columns": list(columns), "rows": [list(row) for row in rows], "note": "as it was measured"}
+
+
+def test_where_the_time_goes_of_the_trial_that_could_be_shipped(facts: SweepFacts) -> None:
+    rows = [
+        made("a", "fp16", 10, 5, side=96, within_gates=False, layers=_kept(("beyond.gates", 1.0, 9.0, "fp16", None))),
+        made("a", "fp32", 40, 5, side=96, layers=_kept(("slower", 1.0, 9.0, "fp32", None))),
+        made("a", "int8", 30, 5, side=96, layers=_kept(("x.conv", 3.5, 50.0, "int8", 0.01))),
+        made("a", "fp16", 5, 5, side=64, layers=_kept(("smaller", 1.0, 9.0, "fp16", None))),
+        made("b", "fp16", 5, 5, side=64),
+    ]
+    report = sweep_report(replace(facts, rows=rows), collect(seconds=1, argv=["edgeir", "sweep"]))
+    (table,) = [table for table in report.tables if table.title.startswith("Layers by time")]
+    assert table.title == "Layers by time: a int8 ort at 96x96"
+    assert table.rows == (("x.conv", 3.5, 50.0, "int8", 0.01),)
+    (chart,) = [chart for chart in report.charts if chart.kind == "bars"]
+    assert chart.find(report.tables) is table
+    assert chart.group == "type"
+    assert "x.conv" in emit(report, "html")
+
+
+def test_what_the_calibration_saw_is_in_the_report(facts: SweepFacts) -> None:
+    seen = _kept(("rain", 9), columns=("degradation", "crops"))
+    rows = [made("a", "int8", 30, 5, calibration={"what was seen": seen}), made("a", "fp16", 20, 5)]
+    report = sweep_report(replace(facts, rows=rows), collect(seconds=1, argv=["edgeir", "sweep"]))
+    (table,) = [table for table in report.tables if table.title.startswith("Calibration")]
+    assert table.title == "Calibration of a int8 ort at 64x64: what was seen"
+    assert (table.rows, table.note) == ((("rain", 9),), "as it was measured")
+
+
+def test_joules_stand_where_a_meter_answered(facts: SweepFacts) -> None:
+    def titles(*rows: Outcome) -> list[str]:
+        report = sweep_report(replace(facts, rows=rows), collect(seconds=1, argv=["edgeir", "sweep"]))
+        return [table.title for table in report.tables]
+
+    silent = made("a", "fp16", 20, 5)
+    metered = made("a", "fp32", 30, 5, joules=2.5, joules_above_idle=1.25, power_meter="INA3221")
+    assert "Energy of one picture" not in titles(silent)
+    assert "Energy of one picture" in titles(silent, metered)
+
+
 def test_the_files_hold_one_value(facts: SweepFacts) -> None:
     report = sweep_report(facts, collect(seconds=1, argv=["edgeir", "sweep"]))
     write_report(report, facts.folder)

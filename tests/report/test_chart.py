@@ -41,7 +41,14 @@ PARETO = Chart("front", "pareto", "numbers", "ms", ("dB",))
             {"kind": "bars", "y": ()},
             "the chart 'front': y does not fit its kind (expected at least one column, got 0).",
         ),
-        ({"kind": "bars", "group": "name"}, "the chart 'front': 'bars' takes no group. 'pareto' and 'lines' do."),
+        (
+            {"kind": "waterfall", "group": "name"},
+            "the chart 'front': 'waterfall' takes no group. 'pareto', 'lines' and 'bars' do.",
+        ),
+        (
+            {"kind": "bars", "group": "name", "y": ("dB", "ms")},
+            "the chart 'front': y does not fit its kind (expected one column, got 2).",
+        ),
         (
             {"kind": "waterfall", "log_x": True},
             "the chart 'front': 'waterfall' takes no log_x. 'pareto' and 'lines' do.",

@@ -79,6 +79,19 @@ def test_bars(report: Report) -> None:
     assert layout["showlegend"]
 
 
+def test_bars_have_a_colour_per_group() -> None:
+    table = Table("t", ("layer", "ms", "type"), (("a", 4.0, "fp16"), ("b", 3.0, "int8"), ("c", 2.0, "fp16")))
+    made = figure(Chart("c", "bars", "t", "layer", ("ms",), group="type"), table)
+    assert [(trace["name"], trace["x"], trace["y"]) for trace in made["data"]] == [
+        ("fp16", [4.0, 2.0], [0, 2]),
+        ("int8", [3.0], [1]),
+    ]
+    assert made["data"][0]["marker"] != made["data"][1]["marker"]
+    assert made["layout"]["barmode"] == "overlay"  # each has the height of its row
+    assert made["layout"]["showlegend"]
+    assert made["layout"]["yaxis"]["ticktext"] == ["a", "b", "c"]
+
+
 def test_waterfall(report: Report) -> None:
     (trace,) = drawn(report, 2)["data"]
     assert trace["measure"] == ["absolute", "relative", "relative", "relative"]
@@ -126,8 +139,8 @@ def test_little_or_nothing_to_draw(kind: Any, rows: Any) -> None:
 def test_every_text_is_escaped(kind: Any) -> None:
     nasty = '<a href="javascript:x">'
     table = Table("t", (nasty, "<x>", "<y>"), ((nasty, 1.0, 2.0), (f"{nasty}2", 2.0, 1.0)))
-    grouped = {"group": nasty} if kind in ("pareto", "lines") else {}
-    chart = Chart("c", kind, "t", "<x>" if grouped else nasty, ("<y>",), label=nasty, **grouped)
+    grouped = {} if kind == "waterfall" else {"group": nasty}
+    chart = Chart("c", kind, "t", "<x>" if kind in ("pareto", "lines") else nasty, ("<y>",), label=nasty, **grouped)
     for text in texts(figure(chart, table)):
         for ours in ("<b>", "</b>", "<br>"):
             text = text.replace(ours, "")
