@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import shutil
 import signal
@@ -39,6 +40,31 @@ _SIZES = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the README: it takes longest, and alone at the end it would leave the other processes idle."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
+@pytest.fixture(scope="session")
+def built_wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel, built from a copy of the sources, so that nothing is written into the repository."""
+    root = Path(__file__).resolve().parent.parent
+    source = tmp_path_factory.mktemp("source")
+    for name in ("edgeir", "export", "calibrate", "train"):
+        shutil.copytree(root / name, source / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(root / name, source / name)
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(source / "dist")]
+    if _setuptools_major() >= 77:
+        command.append("--no-isolation")
+    result = subprocess.run(command, cwd=source, capture_output=True, text=True, timeout=300, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    (built,) = (source / "dist").glob("*.whl")
+    return built
+
+
+def _setuptools_major() -> int:
+    try:
+        return int(importlib.metadata.version("setuptools").split(".")[0])
+    except importlib.metadata.PackageNotFoundError:
+        return 0
 
 
 @dataclass(frozen=True)
