@@ -64,6 +64,21 @@ def check_every_node(node: ir.Node, seen: Seen) -> Iterator[Raw]:
     outputs = {value.dtype for value in node.outputs if value.dtype is not None}
     if not runtime.fp8 and (types | outputs) & set(_FP8):
         yield "error", "fp8", f"{runtime.title} has no 8-bit floats", "Use INT8 or FP16."
+    if ir.DataType.UINT8 in types | outputs:
+        yield from _bytes(node, seen, types | outputs)
+
+
+def _bytes(node: ir.Node, seen: Seen, types: set[ir.DataType]) -> Iterator[Raw]:
+    """Bytes stand at the ends of a network and nowhere else, in every version since 8.5."""
+    if node.op_type in ("QuantizeLinear", "DequantizeLinear", "Identity"):
+        return  # the first two have a check of their own
+    title, fix = seen.runtime.title, "edgeir export --io uint8 puts a Cast from or to a float type there."
+    if node.op_type != "Cast":
+        yield "error", "uint8", f"{title} knows no {node.op_type} of UINT8, only a Cast at the network's ends", fix
+    elif node.outputs[0].dtype == ir.DataType.UINT8 and not node.outputs[0].is_graph_output():
+        yield "error", "uint8", f"{title} knows UINT8 at the network's ends only, not between nodes", fix
+    elif not types & {ir.DataType.FLOAT, ir.DataType.FLOAT16}:
+        yield "warning", "uint8", "UINT8 is documented to be cast from and to FP32 and FP16 only", fix
 
 
 def _top_k(node: ir.Node, seen: Seen) -> Iterator[Raw]:

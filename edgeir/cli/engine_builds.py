@@ -10,15 +10,18 @@ import onnx_ir as ir
 from edgeir.bundle import KERNELS_NAME, BundleWriter, prepared_name
 from edgeir.cli.console import Console
 from edgeir.errors import MissingDependency
+from edgeir.export.byte_io import with_bytes
 from edgeir.export.engines.builder import build_engine, can_build, target_for
 from edgeir.export.engines.target import Profile
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.kernels import kernels_wanted
 from edgeir.export.portability import needs_plugins, prepare
 from edgeir.export.runtimes import Runtime
+from edgeir.imaging.byte_formats import ByteFormat
 from edgeir.manifest import EngineNote
 from edgeir.ops.tensorrt.ahead import compile_ahead, to_json
 from edgeir.precision import Precision
+from edgeir.runtime.byte_session import BYTES_ROLE
 from edgeir.spec import INPUT_NAME, ModelSpec
 
 _INSTALL = {
@@ -69,6 +72,18 @@ def write_prepared(
     return found
 
 
+def write_byte_graphs(io: ByteFormat | None, writer: BundleWriter, console: Console) -> None:
+    """``model.onnx`` and every file prepared for a runtime once more, with bytes at their ends; none for ``None``."""
+    if io is None:
+        return
+    graphs = [item.path for item in writer.artifacts if item.role in ("model", "prepared")]
+    for graph in graphs:
+        name = io.graph_name(graph)
+        save_graph(with_bytes(ir.load(writer.path(graph)), io), writer.path(name))
+        writer.add(name, BYTES_ROLE, parents=(graph,))
+    console.say(f"      {', '.join(map(io.graph_name, graphs))}: pictures as bytes, {io.text}")
+
+
 def write_kernels(model: ir.Model, writer: BundleWriter, console: Console) -> None:
     """Compile the kernels that TensorRT can put into an engine of ``model.onnx``, where nvcc is here, into the bundle.
 
@@ -95,29 +110,43 @@ def build_engines(
     spec: ModelSpec,
     precision: Precision,
     console: Console,
+    *,
+    io: ByteFormat | None = None,
 ) -> tuple[EngineNote, ...]:
-    """Build every engine from ``model.onnx`` and add it to the bundle.
+    """Build every engine from ``model.onnx``, or from its twin of bytes, and add it to the bundle.
+
+    Args:
+        io: what engines take and give: bytes of this format, or floats for ``None``.
 
     Raises:
         BuildFailed: a builder refused, died or ran out of time.
     """
-    profile = None
-    if shape.dynamic is not None:
-        head = (shape.batch, spec.channels)
-        low, best, high = shape.dynamic.minimum, shape.dynamic.optimum, shape.dynamic.maximum
-        profile = Profile(INPUT_NAME, (*head, *low), (*head, *best), (*head, *high))
+    profile = profile_of(shape, spec, io)
+    graph, mark = ("model.onnx", "") if io is None else (io.graph_name(), f"-{io.name}")
     notes = []
     for runtime in runtimes:
         target = target_for(runtime, fp8=precision is Precision.FP8)
         building = writer.path("engines/unfinished.plan")
         written = writer.path(KERNELS_NAME)
         given = written if runtime == "tensorrt" and written.is_file() else None
-        result = build_engine(target, writer.path("model.onnx"), building, profile=profile, kernels=given)
-        relative = f"engines/{runtime}-{result.version}-{target.architecture}.plan"
+        result = build_engine(target, writer.path(graph), building, profile=profile, kernels=given)
+        relative = f"engines/{runtime}-{result.version}-{target.architecture}{mark}.plan"
         building.rename(writer.path(relative))
-        writer.add(relative, "engine", parents=("model.onnx",))
+        writer.add(relative, "engine", parents=(graph,))
         console.say(f"      {relative}: {result.bytes / 1e6:.1f} MB in {result.seconds:.0f} s")
         kernels = f" Kernels for {', '.join(result.kernels)}." if result.kernels else ""
-        note = f"For {target.devices}, from {result.layers} layers in {result.seconds:.1f} s.{kernels} Not run here."
+        takes = "" if io is None else f" Takes and gives bytes, {io.text}."
+        built = f"For {target.devices}, from {result.layers} layers in {result.seconds:.1f} s."
+        note = f"{built}{takes}{kernels} Not run here."
         notes.append(EngineNote(runtime, result.version, target.architecture, relative, note))
     return tuple(notes)
+
+
+def profile_of(shape: TraceShape, spec: ModelSpec, io: ByteFormat | None) -> Profile | None:
+    """The range of the input that an engine is built for, as floats or bytes; ``None`` for one size."""
+    if shape.dynamic is None:
+        return None
+    sizes = (shape.dynamic.minimum, shape.dynamic.optimum, shape.dynamic.maximum)
+    if io is None:
+        return Profile(INPUT_NAME, *((shape.batch, spec.channels, *size) for size in sizes))
+    return Profile(INPUT_NAME, *(io.input_shape(shape.batch, *size) for size in sizes))

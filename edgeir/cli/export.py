@@ -10,6 +10,7 @@ import typer
 
 from edgeir.cli.console import Console, print_result
 from edgeir.cli.options import drift_budget
+from edgeir.cli.triton import require_repository, serve_after_export
 from edgeir.errors import UsageError
 
 TARGETS = ("ort", "rtx", "tensorrt")
@@ -54,6 +55,15 @@ def command(
         help="Write the file for this runtime or device as well: jetpack-6.2, onnxruntime, ...; repeatable.",
     ),
     plugins: bool = typer.Option(False, "--plugins", help="What --for writes is for a TensorRT with edgeir's plugins."),
+    io: str = typer.Option(
+        "float", "--io", help="What engines take and give, and a second graph beside model.onnx: uint8, bgr or nv12."
+    ),
+    yuv: str | None = typer.Option(
+        None,
+        "--yuv",
+        metavar="NAME",
+        help="What the bytes of --io nv12 mean: bt709-limited (default), bt709-full, bt601-limited, bt601-full.",
+    ),
     plan: Path | None = typer.Option(None, "--plan", help="A plan.yaml to follow instead of planning."),
     without: list[str] | None = typer.Option(
         None, "--no-rewrite", metavar="RULE", help="Leave this rewrite out; repeatable."
@@ -68,6 +78,9 @@ def command(
         Path(), "--out", help="Folder that receives the bundle, or the bundle's own path ending in .edgeir."
     ),
     force: bool = typer.Option(False, "--force", help="Replace a bundle that is already there."),
+    triton: Path | None = typer.Option(
+        None, "--triton", metavar="DIR", help="Write the bundle into this Triton model repository too, if it passes."
+    ),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
 ) -> None:
     """Turn a checkpoint into a bundle: typed ONNX, engines, and a report on what it lost."""
@@ -85,10 +98,14 @@ def command(
     if size is not None and dynamic is not None:
         raise UsageError("--size and --dynamic exclude each other", fix="OPT of --dynamic takes the place of --size.")
     targets = _targets(target)
+    byte_format = _byte_format(io, yuv)
     if plugins and not runtimes:
         raise UsageError("--plugins goes with --for", where="--plugins", fix="Name a TensorRT: --for jetpack-6.2.")
+    if triton is not None:
+        require_repository(triton)
 
-    from edgeir.cli.export_bundle import ExportRequest, export_bundle
+    from edgeir.cli.export_bundle import export_bundle
+    from edgeir.cli.export_request import ExportRequest
     from edgeir.cli.verdicts import require_passed
     from edgeir.export.runtimes import runtime_named
     from edgeir.precision import Precision
@@ -112,6 +129,7 @@ def command(
         tiles=tiles,
         out=out,
         force=force,
+        io=byte_format,
     )
     outcome = export_bundle(request, Console(stages=request.stages))
     if as_json:
@@ -121,6 +139,8 @@ def command(
         print_result(emit(outcome.report, "text"))
         print_result(_next_commands(outcome.path))
     require_passed(outcome.report, where=str(outcome.path))
+    if triton is not None:
+        serve_after_export(outcome.path, triton, as_json=as_json)
 
 
 def _targets(text: str | None) -> tuple[str, ...] | None:
@@ -135,6 +155,21 @@ def _targets(text: str | None) -> tuple[str, ...] | None:
     if not names:
         raise UsageError("no target named", where="--target", expected=", ".join(TARGETS))
     return names
+
+
+def _byte_format(io: str, yuv: str | None):  # type: ignore[no-untyped-def]
+    from edgeir.errors import nearest
+    from edgeir.imaging.byte_formats import FLOAT, ByteFormat
+    from edgeir.imaging.yuv import Yuv, yuv_named
+
+    kinds = (FLOAT, "uint8", "bgr", "nv12")
+    if io not in kinds:
+        raise UsageError(f"unknown pictures '{io}'", where="--io", expected=", ".join(kinds), fix=nearest(io, kinds))
+    if yuv is not None and io != "nv12":
+        raise UsageError("--yuv goes with --io nv12", where="--yuv", got=f"--io {io}")
+    if io == FLOAT:
+        return None
+    return ByteFormat(io, None if io != "nv12" else Yuv() if yuv is None else yuv_named(yuv))  # type: ignore[arg-type]
 
 
 def _calibration(  # type: ignore[no-untyped-def]

@@ -7,30 +7,31 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import onnx_ir as ir
 
 from edgeir import __version__
-from edgeir.bundle import BundleWriter, bundle_name
+from edgeir.bundle import BundleWriter
 from edgeir.calibrate.eight_bits import candidates, placement_of, plan_eight_bits
 from edgeir.calibrate.fp16 import plan_fp16
 from edgeir.calibrate.layers import GraphLayer, graph_layers
 from edgeir.calibrate.migration import migrate
-from edgeir.calibrate.planner import Loss
 from edgeir.calibrate.qdq import KINDS
 from edgeir.calibrate.typed import TypedCounts, apply_plan
-from edgeir.cli.calibrating import (
-    Calibration,
-    CalibrationRequest,
-    calibrate,
-    choose_pictures,
-    write_calibration,
-)
+from edgeir.cli.byte_checks import check_bytes
+from edgeir.cli.calibrating import Calibration, calibrate, choose_pictures, write_calibration
 from edgeir.cli.console import Console
-from edgeir.cli.engine_builds import build_engines, runtimes_to_build, write_kernels, write_prepared
+from edgeir.cli.engine_builds import (
+    build_engines,
+    runtimes_to_build,
+    write_byte_graphs,
+    write_kernels,
+    write_prepared,
+)
 from edgeir.cli.export_report import ExportFacts, counts_text, export_report, rewrites_text
+from edgeir.cli.export_request import ExportRequest, axis_ranges, graph_input_of, input_spec, size_text
 from edgeir.cli.measuring import (
     EXPORT_PICTURES,
     check_drift,
@@ -40,29 +41,18 @@ from edgeir.cli.measuring import (
     time_ratio,
     worst_picture,
 )
-from edgeir.cli.planning import (
-    Planning,
-    PlanningTask,
-    plan_eight_bit_layers,
-    require_truth,
-    twin_size,
-    usual_budget,
-)
+from edgeir.cli.planning import Planning, PlanningTask, plan_eight_bit_layers, twin_size
 from edgeir.cli.tile_checks import CONDITIONS, measure_tiling
 from edgeir.compare.drift import PictureDrift
-from edgeir.errors import GraphError
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import require_plugins
 from edgeir.export.rewrites.apply import rewrite
 from edgeir.export.rewrites.catalogue import require_rules
 from edgeir.export.rewrites.cost import macs_of
-from edgeir.export.runtimes import Runtime
 from edgeir.export.trace import trace
-from edgeir.manifest import AxisRange, Manifest
+from edgeir.manifest import Manifest
 from edgeir.models.build import LoadedModel
-from edgeir.models.checkpoint import load_checkpoint
-from edgeir.models.loading import load_named, reconfigure
-from edgeir.precision import Precision, PrecisionPlan, plan_to_yaml, read_plan
+from edgeir.precision import Precision, PrecisionPlan, plan_to_yaml
 from edgeir.provenance import collect
 from edgeir.quantization_placement import Placement
 from edgeir.report.formats import emit
@@ -70,39 +60,7 @@ from edgeir.report.value import Report
 from edgeir.runtime.memory import give_back
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.torch_session import TorchSession
-from edgeir.spec import INPUT_NAME, ModelSpec, TensorSpec
-
-
-@dataclass(frozen=True, slots=True)
-class ExportRequest:
-    """What the command line asked for; exactly one of ``model`` and ``checkpoint`` is set."""
-
-    model: str | None
-    checkpoint: Path | None
-    precision: Precision
-    shape: TraceShape
-    targets: tuple[str, ...] | None
-    k: int | None
-    runtimes: tuple[Runtime, ...]
-    plugins: bool
-    without: tuple[str, ...]
-    also: tuple[str, ...]
-    plan: Path | None
-    calibration: CalibrationRequest | None
-    budget: Loss | None
-    tiles: bool
-    out: Path
-    force: bool
-
-    @property
-    def stages(self) -> int:
-        """Of the work."""
-        return 6 + 2 * (self.calibration is not None)
-
-    @property
-    def chooses_layers(self) -> bool:
-        """Whether layers in eight bits are still to be chosen: no plan names them."""
-        return self.calibration is not None and self.plan is None
+from edgeir.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,19 +84,19 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
     if request.plugins:
         for runtime in request.runtimes:
             require_plugins(runtime)
-    given_plan = None if request.plan is None else _fitting_plan(request.plan, request.precision)
+    given_plan = request.given_plan()
     shape = request.shape
 
     console.stage(f"loading {request.model or request.checkpoint}")
-    loaded = _load(request)
+    loaded = request.load()
     spec = loaded.spec
     console.say(f"      {describe_weights(spec)}")
-    shape.require(spec.size)
-    graph = _graph_input(shape, spec)
-    budget = _planning_budget(request, spec)
+    request.require_size(spec)
+    graph = graph_input_of(shape, spec)
+    budget = request.planning_budget(spec)
     pictures = None if request.calibration is None else choose_pictures(request.calibration, graph)
 
-    destination = _destination(request, spec)
+    destination = request.destination(spec)
     with BundleWriter(destination, force=request.force) as writer:
         console.stage(f"tracing {spec.name} at {size_text(shape)}, batch {shape.batch}")
         save_graph(trace(loaded, shape), writer.path("reference.onnx"))
@@ -171,7 +129,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             give_back()
         planning = None
         if calibration is not None:
-            console.stage(_choosing_text(request, budget))
+            console.stage(request.choosing_text(budget))
         if calibration is not None and budget is not None:
             task = _planning_task(loaded, model, placed, calibration, request, graph, destination)
             planning = plan_eight_bit_layers(task, budget, console=console)
@@ -181,10 +139,11 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         counts = _write_typed(model, plan, calibration, writer)
         console.say(f"      {counts_text(counts)}")
         portable = write_prepared(request.runtimes, writer, console, plugins=request.plugins, without=request.without)
+        write_byte_graphs(request.io, writer, console)
 
         console.stage(f"building engines: {', '.join(runtimes) or 'none'}")
         write_kernels(model, writer, console)
-        engines = build_engines(runtimes, writer, shape, spec, request.precision, console)
+        engines = build_engines(runtimes, writer, shape, spec, request.precision, console, io=request.io)
 
         console.stage("comparing with PyTorch on a real picture")
         graphs = {name: writer.path(name) for name in ("reference.onnx", "model.onnx")}
@@ -196,6 +155,8 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         forms.clear()
         give_back()
         parity = check_parity(graphs | portable, TorchSession(loaded), graph)
+        runnable = ["model.onnx", *portable]
+        in_bytes = check_bytes({name: writer.path(name) for name in runnable}, request.io, graph)
 
         console.stage("measuring drift per degradation")
         reference, typed = (rounding_session(path) for path in graphs.values())
@@ -221,7 +182,9 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             ratio,
             worst_picture(typed, reference, graph, drift),
             engines,
+            request.io,
             parity,
+            in_bytes,
             drift,
             tiling,
             writer.artifacts,
@@ -235,8 +198,8 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             Manifest(
                 name=spec.name,
                 precision=str(request.precision),
-                input=_input_spec(shape, spec),
-                ranges=_ranges(shape),
+                input=input_spec(shape, spec),
+                ranges=axis_ranges(shape),
                 batch=shape.batch,
                 model=spec,
                 provenance=provenance,
@@ -259,68 +222,6 @@ def describe_weights(spec: ModelSpec) -> str:
         return f"{spec.name} is UNTRAINED: {origin}, it restores nothing"
     origin = "weights that come with edgeir" if weights.source == "shipped" else "weights of the checkpoint"
     return f"{spec.name} is trained: {origin}, sha256 {weights.sha256[:12]}"
-
-
-def size_text(shape: TraceShape) -> str:
-    """``"256x256"`` or ``"128x128 to 512x512"``."""
-    if shape.dynamic is None:
-        return f"{shape.height}x{shape.width}"
-    low, high = shape.dynamic.minimum, shape.dynamic.maximum
-    return f"{low[0]}x{low[1]} to {high[0]}x{high[1]}"
-
-
-def _load(request: ExportRequest) -> LoadedModel:
-    overrides = {} if request.k is None else {"k": request.k}
-    if request.checkpoint is not None:
-        return reconfigure(load_checkpoint(request.checkpoint), overrides)
-    assert request.model is not None
-    return load_named(request.model, overrides=overrides)
-
-
-def _destination(request: ExportRequest, spec: ModelSpec) -> Path:
-    if request.out.suffix == ".edgeir":
-        return request.out
-    shape = request.shape
-    dynamic = shape.dynamic is not None
-    return request.out / bundle_name(spec.name, str(request.precision), shape.height, shape.width, dynamic=dynamic)
-
-
-def _planning_budget(request: ExportRequest, spec: ModelSpec) -> Loss | None:
-    """What layers in eight bits are chosen for: what was asked for, or what passes the gates; ``None`` chooses none.
-
-    Raises:
-        UsageError: a budget in dB against the truth was asked for, and there are no trained weights or no truth.
-    """
-    if request.budget is not None:
-        require_truth(spec, plans=request.chooses_layers)
-    if not request.chooses_layers:
-        return None
-    if request.budget is not None:
-        return request.budget
-    return usual_budget() if spec.trained and spec.scale == 1 else None
-
-
-def _choosing_text(request: ExportRequest, budget: Loss | None) -> str:
-    if request.plan is not None:
-        return f"taking the layers in {request.precision} from {request.plan}"
-    if budget is None:
-        return f"putting every layer into {request.precision} that may be"
-    return f"planning for at most {replace(budget, lost_neighbours=0.0)}"
-
-
-def _fitting_plan(path: Path, precision: Precision) -> PrecisionPlan:
-    """The user's plan, which must have layers in eight bits if that is what was asked for, and else none."""
-    plan = read_plan(path)
-    wanted = precision if precision.eight_bits else None
-    if plan.eight_bit_type is not wanted:
-        found = plan.eight_bit_type
-        raise GraphError(
-            f"the plan has {'no layer in eight bits' if found is None else f'layers in {found}'}",
-            where=str(path),
-            expected=f"layers in {wanted}" if wanted else "none in eight bits",
-            fix=f"Export with --{found} --calibration FOLDER." if found else "Export with --fp16, or name some.",
-        )
-    return plan
 
 
 def _plan(model: ir.Model, precision: Precision, placement: Placement, planning: Planning | None) -> PrecisionPlan:
@@ -379,21 +280,3 @@ def _write_typed(
     writer.add("plan.yaml", "plan", parents=("reference.onnx",))
     writer.add("model.onnx", "model", parents=("reference.onnx", "plan.yaml", *ranges))
     return counts
-
-
-def _graph_input(shape: TraceShape, spec: ModelSpec) -> GraphInput:
-    size = (shape.height, shape.width)
-    low, high = (shape.dynamic.minimum, shape.dynamic.maximum) if shape.dynamic else (size, size)
-    return GraphInput(shape.batch, low, size, high, spec.size, spec.scale)
-
-
-def _input_spec(shape: TraceShape, spec: ModelSpec) -> TensorSpec:
-    sides: tuple[int | str, int | str] = ("H", "W") if shape.dynamic else (shape.height, shape.width)
-    return TensorSpec(INPUT_NAME, (shape.batch, spec.channels, *sides))
-
-
-def _ranges(shape: TraceShape) -> dict[str, AxisRange]:
-    if shape.dynamic is None:
-        return {}
-    low, best, high = shape.dynamic.minimum, shape.dynamic.optimum, shape.dynamic.maximum
-    return {letter: AxisRange(low[i], best[i], high[i]) for i, letter in enumerate("HW")}

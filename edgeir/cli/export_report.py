@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from edgeir.calibrate.planner import Loss
 from edgeir.calibrate.typed import TypedCounts
+from edgeir.cli.byte_checks import ByteAgreement, byte_checks, byte_tables
 from edgeir.cli.calibrating import Calibration
 from edgeir.cli.coverage import coverage_tables, planning_tables
 from edgeir.cli.planning import Planning
@@ -18,6 +19,7 @@ from edgeir.compare.drift import PictureDrift
 from edgeir.compare.parity import Parity
 from edgeir.export.graph import TraceShape
 from edgeir.export.rewrites.apply import Step
+from edgeir.imaging.byte_formats import ByteFormat
 from edgeir.manifest import Artifact, EngineNote
 from edgeir.precision import Precision, PrecisionPlan
 from edgeir.provenance import Provenance
@@ -44,7 +46,9 @@ class ExportFacts:
     time_ratio: float | None
     worst: Comparison
     engines: tuple[EngineNote, ...]
+    io: ByteFormat | None
     parity: Sequence[Parity]
+    in_bytes: Sequence[ByteAgreement]
     drift: Sequence[PictureDrift]
     tiling: TilingMeasurement | None
     artifacts: tuple[Artifact, ...]
@@ -59,6 +63,7 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
         facts.drift, facts.precision, trained=spec.trained, chooses_neighbours=chooses, budget=facts.budget
     )
     checks = [*parity_checks(facts.parity, facts.precision), *of_drift]
+    checks += byte_checks(facts.in_bytes, spec)
     if facts.tiling is not None:
         checks += tile_checks(facts.tiling, spec)
     typed = [row for row in facts.parity if row.engine == "model.onnx"]
@@ -72,6 +77,7 @@ def export_report(facts: ExportFacts, provenance: Provenance) -> Report:
         checks=tuple(checks),
         tables=(
             parity_table(facts.parity),
+            *byte_tables(facts.in_bytes),
             drift_table(facts.drift, f"model.onnx in {facts.runner}, every FP16 result rounded"),
             look_table(facts.drift),
             *(() if facts.tiling is None else (facts.tiling.table,)),
@@ -112,6 +118,7 @@ def _facts(facts: ExportFacts, state: str) -> tuple[Fact, ...]:
         Fact("model", f"{spec.name} ({spec.architecture})"),
         Fact("weights", f"{state}, {weights.source}, sha256 {weights.sha256[:12]}" if weights else "none"),
         Fact("input", f"batch {shape.batch}, {size}, multiples of {spec.size.multiple}"),
+        *(() if facts.io is None else (Fact("bytes", f"{facts.io.graph_name()}, {facts.io.text}"),)),
         Fact("precision", f"{facts.precision}: {counts_text(counts)}"),
         *_eight_bit_facts(facts),
     )

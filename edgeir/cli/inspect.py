@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -49,8 +50,11 @@ def command(
 def _bundle(path: Path) -> tuple[Report, object]:
     from edgeir.bundle import Bundle
     from edgeir.report.value import Fact, Report, Table
+    from edgeir.runtime.byte_session import BYTES_ROLE, byte_twin
 
-    manifest = Bundle.open(path).manifest
+    opened = Bundle.open(path)
+    manifest = opened.manifest
+    twin = byte_twin(opened, opened.file("model")) if opened.files(BYTES_ROLE) else None
     state = "trained" if manifest.model.trained else "UNTRAINED"
     report = Report(
         title=f"{manifest.name} {manifest.precision}",
@@ -58,6 +62,7 @@ def _bundle(path: Path) -> tuple[Report, object]:
         facts=(
             Fact("model", f"{manifest.name} ({manifest.model.architecture}), {state}"),
             Fact("input", f"{manifest.input.name} {'x'.join(map(str, manifest.input.shape))} {manifest.input.dtype}"),
+            *(() if twin is None else (Fact("bytes", f"{twin[0].name}, {twin[1].text}"),)),
             Fact("sides", f"multiples of {manifest.model.size.multiple}"),
             Fact("made", manifest.provenance.created),
             Fact("command", " ".join(manifest.provenance.command)),
@@ -107,12 +112,15 @@ def _explained(path: Path, rule: str) -> tuple[Report, object]:
 
 def _graph(path: Path) -> tuple[Report, object]:
     model = load_graph(path)
+    from edgeir.imaging.byte_formats import IO_KEY
     from edgeir.precision import module_of
     from edgeir.report.value import Fact, Report, Table
     from edgeir.spec import SPEC_KEY, ModelSpec
 
     text = model.metadata_props.get(SPEC_KEY)
     spec = None if text is None else ModelSpec.from_json(text, where=str(path))
+    io = model.metadata_props.get(IO_KEY)
+    dtypes = {value.name: str(value.dtype).lower() for value in (*model.graph.inputs, *model.graph.outputs)}
     types = Counter(
         str(node.outputs[0].dtype) for node in model.graph if node.outputs and node.outputs[0].dtype is not None
     )
@@ -122,6 +130,8 @@ def _graph(path: Path) -> tuple[Report, object]:
         "opsets": dict(model.opset_imports),
         "inputs": {value.name: [str(side) for side in value.shape or ()] for value in model.graph.inputs},
         "outputs": {value.name: [str(side) for side in value.shape or ()] for value in model.graph.outputs},
+        "dtypes": dtypes,
+        "io": io,
         "nodes": sum(operators.values()),
         "operators": dict(operators.most_common()),
         "types": dict(types.most_common()),
@@ -137,8 +147,9 @@ def _graph(path: Path) -> tuple[Report, object]:
             Fact(
                 "opsets", ", ".join(f"{domain or 'onnx'} {version}" for domain, version in model.opset_imports.items())
             ),
-            Fact("inputs", ", ".join(f"{name} {'x'.join(shape)}" for name, shape in data["inputs"].items())),  # type: ignore[attr-defined]
-            Fact("outputs", ", ".join(f"{name} {'x'.join(shape)}" for name, shape in data["outputs"].items())),  # type: ignore[attr-defined]
+            *(() if io is None else (Fact("bytes", _format_text(io)),)),
+            Fact("inputs", _ends(data["inputs"], dtypes)),  # type: ignore[arg-type]
+            Fact("outputs", _ends(data["outputs"], dtypes)),  # type: ignore[arg-type]
         ),
         tables=(
             Table("Operators", ("operator", "nodes"), tuple(operators.most_common())),
@@ -146,3 +157,13 @@ def _graph(path: Path) -> tuple[Report, object]:
         ),
     )
     return report, data
+
+
+def _format_text(name: str) -> str:
+    from edgeir.imaging.byte_formats import BYTE_FORMATS
+
+    return next((form.text for form in BYTE_FORMATS if form.name == name), name)
+
+
+def _ends(shapes: Mapping[str, list[str]], types: Mapping[str | None, str]) -> str:
+    return ", ".join(f"{name} {'x'.join(shape)} {types[name]}" for name, shape in shapes.items())

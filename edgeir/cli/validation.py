@@ -35,7 +35,7 @@ from edgeir.report.chart import Chart
 from edgeir.report.value import Check, Fact, Report, Table
 from edgeir.runtime.opening import graph_input, open_session, require_backend
 from edgeir.runtime.ort_session import OrtSession
-from edgeir.runtime.restore import GraphInput, overlap_for
+from edgeir.runtime.restore import GraphInput, overlap_to_run
 from edgeir.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -214,9 +214,7 @@ def _checks(
 
 def run_overlap_px(opened: Bundle) -> int:
     """The overlap that ``edgeir run`` takes for this bundle: that is the one to judge."""
-    tiling = opened.manifest.tiling
-    measured_px = None if tiling is None else tiling.overlap_px
-    return overlap_for(graph_input(opened.manifest), measured_px=measured_px).px
+    return overlap_to_run(graph_input(opened.manifest), opened.manifest.tiling).px
 
 
 def _described(engine: str, session: Session) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import numpy as np
+from numpy.typing import NDArray
 
 from edgeir.errors import UsageError
-from edgeir.imaging.colour import Pixels
 from edgeir.spec import SizeRule
+
+Value = TypeVar("Value", bound=np.generic)
 
 
 def padded_size(height: int, width: int, rule: SizeRule) -> tuple[int, int]:
@@ -14,7 +18,7 @@ def padded_size(height: int, width: int, rule: SizeRule) -> tuple[int, int]:
     return rule.near(height), rule.near(width)
 
 
-def pad_to(pixels: Pixels, height: int, width: int) -> Pixels:
+def pad_to(pixels: NDArray[Value], height: int, width: int) -> NDArray[Value]:
     """Grow a picture at its bottom and right edge to ``height`` x ``width`` by mirroring it.
 
     The edge pixel is not repeated (``abcd`` grows to ``abcdcba``), so a gradient has no step. The mirror image is
@@ -22,12 +26,12 @@ def pad_to(pixels: Pixels, height: int, width: int) -> Pixels:
     size works.
 
     Args:
-        pixels: ``(H, W)`` or ``(H, W, C) float32``.
+        pixels: ``(H, W)`` or ``(H, W, C)``, floats or bytes.
         height: H of the result, in pixels, at least that of ``pixels``.
         width: W of the result, likewise.
 
     Returns:
-        ``(height, width)`` or ``(height, width, C) float32``, ``pixels`` itself if nothing is missing.
+        ``(height, width)`` or ``(height, width, C)`` of the same type, ``pixels`` itself if nothing is missing.
 
     Raises:
         UsageError: the picture is empty or larger than the size asked for.
@@ -46,7 +50,7 @@ def pad_to(pixels: Pixels, height: int, width: int) -> Pixels:
     return np.ascontiguousarray(pixels[rows[:, None], columns[None, :]])
 
 
-def crop(pixels: Pixels, height: int, width: int, scale: int = 1) -> Pixels:
+def crop(pixels: NDArray[Value], height: int, width: int, scale: int = 1) -> NDArray[Value]:
     """Undo `pad_to` on a network's output: the top left ``height*scale`` x ``width*scale`` pixels, as a view.
 
     Raises:
@@ -70,6 +74,6 @@ def _mirrored(have: int, want: int) -> np.ndarray[tuple[int], np.dtype[np.intp]]
     return np.minimum(phase, period - phase)
 
 
-def pad_to_at_least(pixels: Pixels, height: int, width: int) -> Pixels:
+def pad_to_at_least(pixels: NDArray[Value], height: int, width: int) -> NDArray[Value]:
     """`pad_to` the sides that are smaller than ``height`` and ``width``; larger ones stay as they are."""
     return pad_to(pixels, max(height, pixels.shape[0]), max(width, pixels.shape[1]))

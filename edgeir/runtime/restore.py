@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,13 @@ from edgeir.errors import UsageError
 from edgeir.imaging.blending import TileBlender
 from edgeir.imaging.padding import crop, pad_to_at_least, padded_size
 from edgeir.imaging.tiling import Tile, plan_tiles
+from edgeir.manifest import Tiling
+from edgeir.runtime.byte_session import Bytes, ByteSession
 from edgeir.runtime.session import Session
 from edgeir.spec import SizeRule
 
 Pixels = NDArray[np.float32]
+Value = TypeVar("Value", bound=np.generic)
 
 # Wide enough for the ramp of the blend, for a bundle that does not say what was measured of its network.
 DEFAULT_OVERLAP_PX = 32
@@ -120,6 +123,20 @@ def overlap_for(
     return Overlap(on_grid if on_grid <= half else px, "default")
 
 
+def overlap_to_run(
+    graph: GraphInput, tiling: Tiling | None, *, tile_px: int | None = None, asked_px: int | None = None
+) -> Overlap:
+    """The overlap that a bundle is restored with: `overlap_for`, with what its manifest says was measured.
+
+    Args:
+        graph: which batches its graphs accept.
+        tiling: `edgeir.manifest.Manifest.tiling`.
+        tile_px, asked_px: the user's, as in `overlap_for`.
+    """
+    measured_px = None if tiling is None else tiling.overlap_px
+    return overlap_for(graph, tile_px=tile_px, asked_px=asked_px, measured_px=measured_px)
+
+
 def restore_pixels(
     session: Session,
     graph: GraphInput,
@@ -146,6 +163,105 @@ def restore_pixels(
         UsageError: tile or overlap do not fit the graph.
     """
     height, width = pixels.shape[:2]
+    cut = _cut(graph, pixels, tile_px, overlap_px)
+    blender = cut.blender(graph.scale)
+    for group in cut.groups(graph.batch, progress):
+        batch = cut.batch(group, graph.batch, axes=(2, 0, 1))
+        restored = session.run(np.ascontiguousarray(batch, np.float32))
+        for tile, output in zip(group, restored, strict=False):
+            blender.add(tile, np.ascontiguousarray(output.transpose(1, 2, 0)))
+    return crop(blender.result(), height, width, graph.scale)
+
+
+def restore_bytes(
+    session: ByteSession,
+    graph: GraphInput,
+    pixels: Bytes,
+    *,
+    tile_px: int | None = None,
+    overlap_px: int = DEFAULT_OVERLAP_PX,
+    progress: Callable[[int, int], None] | None = None,
+) -> Bytes:
+    """Restore one picture of 8 bits through a graph that takes and gives bytes.
+
+    In one piece (`in_one_piece`) the bytes are those that the float path's result is written as. Tiles are blended in
+    float32 and rounded once more: half a step at most beside blending the tiles before they were rounded. The float
+    path also blends what a network gives below 0 and above 1 before it clips; bytes of tiles are clipped already.
+
+    Args:
+        session: the opened network; not of NV12, which comes in whole frames.
+        graph: which batches it accepts.
+        pixels: ``(H, W, 3) uint8`` in the channel order of ``session.form``, any H and W from 1.
+        tile_px, overlap_px, progress: as in `restore_pixels`.
+
+    Returns:
+        ``(s*H, s*W, 3) uint8`` in the same order.
+
+    Raises:
+        UsageError: tile or overlap do not fit the graph, the pixels are no bytes, or the graph takes NV12.
+        PictureError: the network gave pixels that are not finite numbers.
+    """
+    if session.form.yuv is not None:
+        raise UsageError(
+            "a graph that takes NV12 restores whole frames",
+            where=session.name,
+            fix="Give it frames of its own size, or export with --io uint8.",
+        )
+    if pixels.dtype != np.uint8:
+        raise UsageError("this graph takes bytes", expected="uint8", got=str(pixels.dtype))
+    height, width = pixels.shape[:2]
+    cut = _cut(graph, pixels, tile_px, overlap_px)
+    if cut.whole:
+        output = session.run_bytes(cut.batch(cut.tiles, graph.batch))[0]
+        if progress is not None:
+            progress(1, 1)
+        return np.ascontiguousarray(crop(output, height, width, graph.scale))
+    blender = cut.blender(graph.scale)
+    for group in cut.groups(graph.batch, progress):
+        restored = session.run_bytes(cut.batch(group, graph.batch))
+        for tile, output in zip(group, restored, strict=False):
+            blender.add(tile, output.astype(np.float32))
+    # Means of bytes with positive weights: float32 may leave [0, 255] by its last place, which rounds back.
+    return np.rint(crop(blender.result(), height, width, graph.scale)).astype(np.uint8)
+
+
+def in_one_piece(graph: GraphInput, height: int, width: int, tile_px: int | None = None) -> bool:
+    """Whether one tile holds a picture of ``height`` x ``width`` pixels, so that nothing is blended."""
+    tile_h, tile_w = graph.tile_for(height, width, tile_px)
+    grid_h, grid_w = padded_size(height, width, graph.rule)
+    return grid_h <= tile_h and grid_w <= tile_w
+
+
+@dataclass(frozen=True, slots=True)
+class _Cut(Generic[Value]):
+    """A padded picture ``(H, W, 3)``, and the tiles that cover it."""
+
+    padded: NDArray[Value]
+    tiles: tuple[Tile, ...]
+    overlap_px: int
+    whole: bool
+
+    def blender(self, scale: int) -> TileBlender:
+        return TileBlender(self.padded.shape[0], self.padded.shape[1], scale=scale, overlap_px=self.overlap_px)
+
+    def groups(self, size: int, progress: Callable[[int, int], None] | None) -> Iterator[tuple[Tile, ...]]:
+        """The tiles in batches; ``progress`` hears of a batch when the next one is asked for."""
+        for start in range(0, len(self.tiles), size):
+            group = self.tiles[start : start + size]
+            yield group
+            if progress is not None:
+                progress(start + len(group), len(self.tiles))
+
+    def batch(self, group: tuple[Tile, ...], size: int, *, axes: tuple[int, int, int] = (0, 1, 2)) -> NDArray[Value]:
+        """``(size, h, w, 3)`` in the order of ``axes``: a fixed batch is filled up, what comes of that is dropped."""
+        batch = np.stack([self.padded[tile.slices()].transpose(axes) for tile in group])
+        if len(group) < size:
+            batch = np.concatenate([batch, np.repeat(batch[-1:], size - len(group), axis=0)])
+        return batch
+
+
+def _cut(graph: GraphInput, pixels: NDArray[Value], tile_px: int | None, overlap_px: int) -> _Cut[Value]:
+    height, width = pixels.shape[:2]
     tile_h, tile_w = graph.tile_for(height, width, tile_px)
     # On the network's grid the last tile begins on it too, and its windows fall on the same pixels as the others'.
     grid_h, grid_w = padded_size(height, width, graph.rule)
@@ -153,21 +269,4 @@ def restore_pixels(
     whole = padded.shape[:2] == (tile_h, tile_w)
     overlap_px = 0 if whole else overlap_px
     tiles = plan_tiles(padded.shape[0], padded.shape[1], tile_h, tile_w, overlap_px)
-    blender = TileBlender(padded.shape[0], padded.shape[1], scale=graph.scale, overlap_px=overlap_px)
-    done = 0
-    for group in _groups(tiles, graph.batch):
-        batch = np.stack([padded[tile.slices()].transpose(2, 0, 1) for tile in group])
-        if len(group) < graph.batch:  # a fixed batch is filled up, what it gives for the filling is dropped
-            batch = np.concatenate([batch, np.repeat(batch[-1:], graph.batch - len(group), axis=0)])
-        restored = session.run(np.ascontiguousarray(batch, np.float32))
-        for tile, output in zip(group, restored, strict=False):
-            blender.add(tile, np.ascontiguousarray(output.transpose(1, 2, 0)))
-        done += len(group)
-        if progress is not None:
-            progress(done, len(tiles))
-    return crop(blender.result(), height, width, graph.scale)
-
-
-def _groups(tiles: tuple[Tile, ...], size: int) -> Iterator[tuple[Tile, ...]]:
-    for start in range(0, len(tiles), size):
-        yield tiles[start : start + size]
+    return _Cut(padded, tiles, overlap_px, whole)

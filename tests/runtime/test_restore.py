@@ -10,7 +10,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edgeir.errors import UsageError
-from edgeir.runtime.restore import DEFAULT_OVERLAP_PX, GraphInput, Overlap, overlap_for, restore_pixels
+from edgeir.imaging.byte_formats import ByteFormat
+from edgeir.imaging.colour import to_uint8
+from edgeir.imaging.yuv import Yuv
+from edgeir.manifest import Tiling
+from edgeir.runtime.restore import (
+    DEFAULT_OVERLAP_PX,
+    GraphInput,
+    Overlap,
+    in_one_piece,
+    overlap_for,
+    overlap_to_run,
+    restore_bytes,
+    restore_pixels,
+)
 from edgeir.spec import SizeRule
 
 RULE = SizeRule(8, 8)
@@ -205,3 +218,108 @@ def test_a_tile_the_graph_does_not_take_is_refused_with_a_measured_overlap_as_we
 def test_static_is_one_size() -> None:
     assert STATIC.static
     assert not DYNAMIC.static
+
+
+def test_the_overlap_of_a_bundle() -> None:
+    tiling = Tiling(overlap_px=16, tile_px=(32, 32), fidelity_db=None, border_ratio=1.0, pictures=1)
+    assert overlap_to_run(SQUARE, tiling) == Overlap(16, "measured")
+    assert overlap_to_run(SQUARE, None) == Overlap(8, "default")
+    assert overlap_to_run(SQUARE, tiling, asked_px=3) == Overlap(3, "asked")
+    assert overlap_to_run(DYNAMIC, tiling, tile_px=24) == Overlap(8, "measured")
+
+
+class Waves(Fake):
+    """A network whose tiles disagree, within [0, 1]: a wave over the tile is added to the picture."""
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        wave = np.float32(0.3) * np.sin(np.arange(pictures.shape[3], dtype=np.float32))
+        return np.asarray(super().run(pictures) * np.float32(0.4) + wave.repeat(self.graph.scale) + 0.3, np.float32)
+
+
+class InBytes:
+    """A network of floats as a graph of bytes runs it: clipped, scaled, rounded half to even."""
+
+    name = "bytes"
+    form = ByteFormat("uint8")
+
+    def __init__(self, network: Fake) -> None:
+        self.network = network
+        self.batches = 0
+
+    def run_bytes(self, pictures: np.ndarray) -> np.ndarray:
+        assert pictures.dtype == np.uint8
+        self.batches += 1
+        floats = pictures.astype(np.float32) / np.float32(255)
+        return to_uint8(self.network.run(np.ascontiguousarray(floats.transpose(0, 3, 1, 2))).transpose(0, 2, 3, 1))
+
+
+class Rounded:
+    """A network whose tiles are whole steps, 0 to 255, as floats: what blending bytes begins with."""
+
+    name = "rounded"
+
+    def __init__(self, network: Fake) -> None:
+        self.network = network
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        return to_uint8(self.network.run(pictures)).astype(np.float32)
+
+
+def some_bytes(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(height * 1000 + width).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+SCALED = dataclasses.replace(SQUARE, scale=2)
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1, 64), st.integers(1, 64), st.sampled_from([STATIC, SQUARE, DYNAMIC, SCALED]))
+def test_bytes_in_one_piece_are_those_that_floats_are_written_as(height: int, width: int, graph: GraphInput) -> None:
+    picture = some_bytes(height, width)
+    floats = restore_pixels(Waves(graph), graph, picture.astype(np.float32) / np.float32(255), overlap_px=0)
+    session = InBytes(Waves(graph))
+    found = restore_bytes(session, graph, picture, overlap_px=0)
+    assert found.dtype == np.uint8
+    assert found.shape == (height * graph.scale, width * graph.scale, 3)
+    assert in_one_piece(graph, height, width) == (session.batches == 1)
+    if in_one_piece(graph, height, width):
+        np.testing.assert_array_equal(found, to_uint8(floats))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(st.integers(1, 90), st.integers(33, 90), st.sampled_from([SQUARE, SCALED]), st.integers(0, 15))
+def test_tiles_of_bytes_are_half_a_step_off_and_round_to_one(
+    height: int, width: int, graph: GraphInput, overlap_px: int
+) -> None:
+    """Each byte is half a step off, a weighted mean of them no more; rounding it costs another half."""
+    picture = some_bytes(height, width)
+    pixels = picture.astype(np.float32) / np.float32(255)
+    floats = restore_pixels(Waves(graph), graph, pixels, overlap_px=overlap_px)
+    session = InBytes(Waves(graph))
+    found = restore_bytes(session, graph, picture, overlap_px=overlap_px)
+    # float32 blends values up to 255: a few units in the last place are 1e-4.
+    blended = restore_pixels(Rounded(Waves(graph)), graph, pixels, overlap_px=overlap_px)
+    assert float(np.abs(blended - floats * 255).max()) <= 0.5 + 1e-4
+    np.testing.assert_array_equal(found, np.rint(blended).astype(np.uint8))
+    assert int(np.abs(found.astype(np.int16) - to_uint8(floats)).max()) <= 1
+
+
+def test_a_fixed_batch_of_bytes_is_filled_up_and_reports_progress() -> None:
+    graph = GraphInput(batch=4, minimum=(16, 16), optimum=(16, 16), maximum=(16, 16), rule=RULE)
+    session, picture = InBytes(Fake(graph)), some_bytes(16, 16 * 6)
+    steps: list[tuple[int, int]] = []
+    found = restore_bytes(session, graph, picture, overlap_px=0, progress=lambda *step: steps.append(step))
+    np.testing.assert_array_equal(found, picture)
+    assert (session.batches, steps) == (2, [(4, 6), (6, 6)])
+    steps.clear()
+    restore_bytes(session, graph, picture[:, :10], progress=lambda *step: steps.append(step))
+    assert steps == [(1, 1)]
+
+
+def test_what_takes_no_pieces_is_refused() -> None:
+    session = InBytes(Fake(SQUARE))
+    with pytest.raises(UsageError, match="expected uint8, got float32"):
+        restore_bytes(session, SQUARE, noise(20, 20))
+    session.form = ByteFormat("nv12", Yuv())
+    with pytest.raises(UsageError, match="NV12 restores whole frames"):
+        restore_bytes(session, SQUARE, some_bytes(20, 20))
