@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ),
     (
         "edgeir.bundle",
+        "edgeir.bundle_change",
         "edgeir.bundle_writer",
         "edgeir.leftovers",
         "edgeir.manifest",
@@ -35,7 +36,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "edgeir.report",
         "edgeir.compare",
     ),
-    ("edgeir.models", "edgeir.runtime", "edgeir.ops", "edgeir.sweep"),
+    (
+        "edgeir.models",
+        "edgeir.runtime",
+        "edgeir.ops",
+        "edgeir.remote",
+        "edgeir.serving",
+        "edgeir.sizing",
+        "edgeir.sweep",
+        "edgeir.video",
+    ),
     ("edgeir.export", "edgeir.calibrate", "edgeir.train"),
     ("edgeir.cli", "edgeir.__main__"),
 )
@@ -50,6 +60,8 @@ ONLY_IN = {
         "export/trace.py",
         "train/*",
     ),
+    ("av",): ("edgeir/video/*",),
+    ("cuda",): ("edgeir/runtime/gpu_*.py",),
     ("onnxruntime",): ("edgeir/runtime/ort_*.py", "calibrate/*"),
     ("tensorrt", "tensorrt_rtx", "polygraphy"): (
         "edgeir/runtime/*",

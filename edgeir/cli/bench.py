@@ -15,11 +15,17 @@ _STAGE_ROUNDS = 5
 
 def command(
     bundle: Path = typer.Argument(..., help="A bundle made by 'edgeir export'."),
+    backend: str = typer.Option(
+        "ort", "--backend", help="What is timed: ort, rtx, tensorrt, ort-cuda, ort-tensorrt, ort-rtx, torch, ..."
+    ),
     against: str | None = typer.Option(
         None,
         "--against",
         help="What to compare with, comma-separated: torch (where installed), torch-fast, torch-compile, plain-onnx, "
-        "ort-reference; 'none' for nothing. Ratios are to the last one named.",
+        "ort, ort-reference or another --backend; 'none' for nothing. Ratios are to the last one named.",
+    ),
+    plugins: list[Path] = typer.Option(
+        [], "--plugins", metavar="PATH", help="A library of TensorRT plugins to load, absolute; repeatable."
     ),
     rounds: int = typer.Option(DEFAULT_ROUNDS, "--rounds", help="Counted rounds; each runs every backend once."),
     warmup: int | None = typer.Option(
@@ -36,8 +42,11 @@ def command(
     """Time a bundle: percentiles, pictures per second, peak memory, and ratios with their intervals."""
     if rounds < 1 or (warmup is not None and warmup < 0):
         raise UsageError("rounds must be at least 1 and warm-up at least 0", got=f"{rounds} and {warmup or 0}")
+    if layers and backend != "ort":
+        raise UsageError("layers are profiled in ONNX Runtime on the CPU", where="--layers", got=f"--backend {backend}")
 
     import time
+    from contextlib import ExitStack
     from functools import partial
 
     from edgeir.bundle import Bundle
@@ -50,12 +59,17 @@ def command(
     from edgeir.precision import read_plan
     from edgeir.provenance import collect
     from edgeir.report.formats import emit
+    from edgeir.runtime.availability import ON_GPU, require_backend
     from edgeir.runtime.board import board_state
     from edgeir.runtime.memory import peak_memory_bytes
     from edgeir.runtime.opening import graph_input
     from edgeir.runtime.ort_profile import node_times
     from edgeir.runtime.power import search_meters
+    from edgeir.runtime.session import closing
 
+    require_backend(backend)
+    if plugins and backend != "tensorrt":
+        raise UsageError("plugins are for the backend 'tensorrt'", where="--plugins", got=f"--backend {backend}")
     started = time.perf_counter()
     console = Console(stages=3 + layers + memory + power)
     processors = None if cpus is None else stay_on(cpus)
@@ -64,32 +78,39 @@ def command(
     console.stage(f"opening {bundle}")
     opened = Bundle.open(bundle)
     graph = graph_input(opened.manifest)
-    names = ["ort", *baseline_names(against, opened, checkpoint)]
+    names = [backend, *baseline_names(against, opened, checkpoint, timed=backend)]
     if PLAIN in names:
         console.say("      exporting the network once more, as torch.onnx.export does it alone")
-    sessions = {name: open_baseline(opened, name, checkpoint=checkpoint, threads=threads) for name in names}
 
-    console.stage(f"timing {', '.join(names)} in turn, {rounds} rounds")
-    before = board_state()
-    timed = time_sessions(sessions, graph, rounds=rounds, warmup=warmup)
-    after = board_state()
-    console.stage("timing one picture from file to file")
-    stages = time_stages(sessions["ort"], graph, rounds=min(rounds, _STAGE_ROUNDS))
-    by_layer = None
-    if layers:
-        console.stage("profiling")
-        plans = opened.files("plan")
-        by_layer = layer_table(
-            node_times(opened.graph_for("onnxruntime"), timing_batch(graph), threads=threads),
-            read_plan(plans[0]) if plans else None,
-        )
-    energy = None
-    if power:
-        console.stage("measuring power")
-        batch, search = timing_batch(graph), search_meters()
-        energy = measure_energy(
-            partial(sessions["ort"].run, batch), search.of_processors, search.reasons, batch=graph.batch
-        )
+    with ExitStack() as open_:
+        how = partial(open_baseline, opened, checkpoint=checkpoint, threads=threads, plugins=plugins, say=console.say)
+        sessions = {name: open_.enter_context(closing(how(name))) for name in names}
+        console.stage(f"timing {', '.join(names)} in turn, {rounds} rounds")
+        before = board_state()
+        timed = time_sessions(sessions, graph, rounds=rounds, warmup=warmup)
+        after = board_state()
+        console.stage("timing one picture from file to file")
+        stages = time_stages(sessions[backend], graph, rounds=min(rounds, _STAGE_ROUNDS))
+        by_layer = None
+        if layers:
+            console.stage("profiling")
+            plans = opened.files("plan")
+            by_layer = layer_table(
+                node_times(opened.graph_for("onnxruntime"), timing_batch(graph), threads=threads),
+                read_plan(plans[0]) if plans else None,
+            )
+        energy = None
+        if power:
+            console.stage("measuring power")
+            batch, search = timing_batch(graph), search_meters()
+            energy = measure_energy(
+                partial(sessions[backend].run, batch),
+                search.meters if backend in ON_GPU else search.of_processors,
+                search.reasons,
+                batch=graph.batch,
+            )
+        device_bytes = getattr(sessions[backend], "device_bytes", None)
+        runtimes = {name: session.name for name, session in sessions.items()}
     peaks: dict[str, int] = {}
     unknown = []
     if memory:
@@ -103,7 +124,7 @@ def command(
     facts = BenchFacts(
         manifest=opened.manifest,
         graph=graph,
-        runtimes={name: session.name for name, session in sessions.items()},
+        runtimes=runtimes,
         timed=timed,
         stages=stages,
         layers=by_layer,
@@ -115,5 +136,6 @@ def command(
         before=before,
         after=after,
         provenance={**collect(seconds=time.perf_counter() - started).to_dict(), "machine": before.to_dict()},
+        device_bytes=device_bytes,
     )
     print_result(emit(bench_report(facts), "json" if as_json else "text"))

@@ -15,8 +15,12 @@ from edgeir.report.chart import Chart
 from edgeir.report.value import Cell, Fact, Report, Table
 from edgeir.runtime.board import BoardState
 from edgeir.runtime.board_changes import differences
+from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.timing import CONCLUSIVE, Speedup, speedup
+
+ENGINES = frozenset(ENGINE_RUNTIMES)
+_NOT_TIMED = ("Engines in the bundle were not timed: no GPU runtime was used.",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +35,7 @@ class BenchFacts:
         no_peak: why of others it was not.
         threads, processors: what the command line asked for.
         before, after: the machine at the beginning and at the end of the counted rounds.
+        device_bytes: memory of the GPU that the bundle's own session took, where it counts it.
     """
 
     manifest: Manifest
@@ -47,6 +52,7 @@ class BenchFacts:
     before: BoardState
     after: BoardState
     provenance: Mapping[str, Any]
+    device_bytes: int | None = None
 
     @property
     def baseline(self) -> str | None:
@@ -73,6 +79,7 @@ def bench_report(facts: BenchFacts) -> Report:
             *(() if timed.warm.settled is None else (Fact("latencies had settled", timed.warm.settled),)),
             Fact("threads", facts.threads if facts.threads is not None else "left to the runtimes"),
             Fact("processors", _processors(facts)),
+            *(() if facts.device_bytes is None else (Fact("GPU memory MiB", round(facts.device_bytes / 2**20)),)),
             *_machine(facts.before),
         ),
         tables=(
@@ -83,7 +90,7 @@ def bench_report(facts: BenchFacts) -> Report:
         ),
         charts=facts.layers[1:] if facts.layers else (),
         provenance=facts.provenance,
-        notes=(*_warnings(facts, ratio), "Engines in the bundle were not timed: no GPU runtime was used."),
+        notes=(*_warnings(facts, ratio), *(_NOT_TIMED if ENGINES.isdisjoint(facts.runtimes) else ())),
     )
 
 
@@ -137,18 +144,30 @@ def _latency_table(facts: BenchFacts) -> Table:
 
 
 def _stage_table(stages: Stages) -> Table:
-    parts = (
+    parts: tuple[tuple[str, float], ...] = (
         ("decode the file", stages.decode_ms),
         ("pad, lay out, blend", stages.prepare_ms),
         ("execute", stages.execute_ms),
         ("encode the file", stages.encode_ms),
     )
+    if stages.device is not None:
+        device = stages.device
+        around = stages.execute_ms - device.copy_in_ms - device.execute_ms - device.copy_out_ms
+        parts = (
+            *parts[:2],
+            ("copy to the GPU", device.copy_in_ms),
+            ("execute on the GPU", device.execute_ms),
+            ("copy from the GPU", device.copy_out_ms),
+            ("call it and wait", max(around, 0.0)),
+            parts[3],
+        )
     total = sum(ms for _, ms in parts)
     return Table(
         title="Where one picture's time goes",
         columns=("stage", "ms", "share %"),
         rows=tuple((name, ms, round(100 * ms / total, 1)) for name, ms in parts),
-        note="Medians, one picture of the input's size from PNG file to PNG file, as 'edgeir run' takes it.",
+        note="Medians, one picture of the input's size from PNG file to PNG file, as 'edgeir run' takes it."
+        + (" What the GPU does is timed by its own events." if stages.device is not None else ""),
     )
 
 

@@ -1,4 +1,4 @@
-"""``edgeir doctor``: what is installed here, and what its absence disables."""
+"""``edgeir doctor``: what is installed here and what its absence disables, and which backends run on this machine."""
 
 from __future__ import annotations
 
@@ -49,6 +49,7 @@ PARTS = (
     Part("nvidia-ml-py", "pynvml", "power and clocks of NVIDIA cards in bench", "pip install 'edgeir[nvml]'"),
     Part("nvcc", None, "kernels for TensorRT in bundles, edgeir plugins build", "install NVIDIA's CUDA toolkit"),
     Part("cmake", None, "edgeir plugins build", "install CMake 3.18 or later"),
+    Part("cuda-bindings", "cuda.bindings", "run and bench with engines", "pip install 'edgeir[gpu]'"),
     Part("nvidia-smi", None, "use of an NVIDIA GPU", "install NVIDIA's driver"),
 )
 
@@ -56,11 +57,14 @@ PARTS = (
 def command(
     as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
 ) -> None:
-    """Show what is installed and what its absence disables."""
+    """Show what is installed and what its absence disables, and which backends can run here."""
+    from edgeir.runtime.availability import BACKENDS, why_not
+
     rows = [{**asdict(part), "version": _version(part)} for part in PARTS]
+    reasons = {backend: why_not(backend) for backend in BACKENDS}
     if as_json:
         result = {"edgeir": __version__, "python": platform.python_version(), "machine": platform.machine()}
-        print_result(json.dumps({**result, "parts": rows}, indent=2))
+        print_result(json.dumps({**result, "parts": rows, "backends": reasons}, indent=2))
         return
     from edgeir.report.formats import emit
     from edgeir.report.value import Fact, Report, Table
@@ -68,7 +72,8 @@ def command(
     missing = [row for row in rows if row["version"] is None]
     report = Report(
         title="edgeir doctor",
-        summary=f"{len(rows) - len(missing)} of {len(rows)} parts are here.",
+        summary=f"{len(rows) - len(missing)} of {len(rows)} parts are here; backends that run on this machine: "
+        f"{', '.join(name for name, reason in reasons.items() if reason is None) or 'none'}.",
         facts=(
             Fact("edgeir", __version__),
             Fact("python", platform.python_version()),
@@ -87,6 +92,13 @@ def command(
                     for row in rows
                 ),
             ),
+            Table(
+                title="Backends",
+                columns=("--backend", "runs here", "why not"),
+                rows=tuple((name, "no" if reason else "yes", reason or "") for name, reason in reasons.items()),
+                note="Of run and bench. The driver and a GPU are looked for; whether a bundle has an engine for this "
+                "machine shows when it is opened.",
+            ),
         ),
     )
     print_result(emit(report, "text"))
@@ -96,7 +108,10 @@ def _version(part: Part) -> str | None:
     """Version of an installed part, ``"found"`` for a program, ``None`` where it is missing. Nothing is imported."""
     if part.module is None:
         return "found" if shutil.which(part.name) else None
-    if importlib.util.find_spec(part.module) is None:
+    try:
+        if importlib.util.find_spec(part.module) is None:
+            return None
+    except ModuleNotFoundError:  # of a package that is not there, asked for a part of it
         return None
     try:
         return metadata.version(part.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from edgeir.imaging.layout import nchw_from_hwc
 from edgeir.imaging.measuring import measuring_crop
 from edgeir.imaging.reading import read_picture
 from edgeir.imaging.writing import png_bytes
+from edgeir.runtime.engine_lane import DeviceTimes
 from edgeir.runtime.restore import GraphInput, restore_pixels
 from edgeir.runtime.session import Pictures, Session
 from edgeir.runtime.timing import Timing, WarmUp, time_together, warm_up
@@ -42,12 +43,19 @@ class Timed:
 
 @dataclass(frozen=True, slots=True)
 class Stages:
-    """Milliseconds of one picture on its way, medians: a file of PNG in, a file of PNG out."""
+    """Milliseconds of one picture on its way, medians: a file of PNG in, a file of PNG out.
+
+    Attributes:
+        decode_ms, prepare_ms, execute_ms, encode_ms: by the host's clock.
+        device: what of ``execute_ms`` the GPU spent on copies and on the network, by its own events; ``None`` for a
+            session that has none.
+    """
 
     decode_ms: float
     prepare_ms: float
     execute_ms: float
     encode_ms: float
+    device: DeviceTimes | None = None
 
 
 def timing_picture(graph: GraphInput) -> Pixels:
@@ -103,7 +111,8 @@ def time_stages(session: Session, graph: GraphInput, *, rounds: int) -> Stages:
             encoded = time.perf_counter()
             around = finished - decoded - watched.seconds
             samples.append((decoded - started, around, watched.seconds, encoded - finished))
-    return Stages(*(float(value) * 1e3 for value in np.median(np.asarray(samples), axis=0)))
+    decode, prepare, execute, encode = (float(value) * 1e3 for value in np.median(np.asarray(samples), axis=0))
+    return Stages(decode, prepare, execute, encode, watched.device())
 
 
 class _Watched:
@@ -111,6 +120,8 @@ class _Watched:
 
     def __init__(self, session: Session) -> None:
         self._session = session
+        self._device_times = getattr(session, "device_times", None)
+        self._on_device: list[DeviceTimes] = []
         self.seconds = 0.0
 
     @property
@@ -121,4 +132,13 @@ class _Watched:
         started = time.perf_counter()
         output = self._session.run(pictures)
         self.seconds += time.perf_counter() - started
+        times = None if self._device_times is None else self._device_times()
+        if times is not None:
+            self._on_device.append(times)
         return output
+
+    def device(self) -> DeviceTimes | None:
+        """Medians of the device's own times; ``None`` where it tells none."""
+        if not self._on_device:
+            return None
+        return DeviceTimes(*(float(value) for value in np.median([astuple(one) for one in self._on_device], axis=0)))

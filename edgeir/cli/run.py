@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import typer
 
 from edgeir.cli.console import Console, print_result
-from edgeir.errors import EdgeIRError, OutputError, PictureError, UsageError
+from edgeir.errors import CheckFailed, EdgeIRError, OutputError, PictureError, UsageError, nearest
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgeir.bundle import Bundle
+    from edgeir.cli.restorer import Restorer
     from edgeir.imaging.picture import Picture
+    from edgeir.runtime.byte_session import ByteSession
+    from edgeir.runtime.session import Session
+    from edgeir.runtime.tile_statistics import StatisticsSession
+
+    Pixels = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,9 +37,14 @@ class _Job:
 
 def command(
     bundle: Path = typer.Argument(..., help="A bundle made by 'edgeir export'."),
-    source: Path = typer.Argument(..., metavar="INPUT", help="A picture, or a folder of pictures."),
-    output: Path = typer.Option(..., "-o", "--output", help="Where to: a picture file, or a folder."),
-    backend: str = typer.Option("ort", "--backend", help="ort, ort-reference, torch, torch-fast or torch-compile."),
+    source: Path = typer.Argument(..., metavar="INPUT", help="A picture, a folder of pictures, a video, or camera:0."),
+    output: Path = typer.Option(..., "-o", "--output", help="Where to: a picture or video file, or a folder."),
+    backend: str = typer.Option(
+        "ort",
+        "--backend",
+        help="ort, ort-reference, rtx, tensorrt, ort-cuda, ort-tensorrt, ort-rtx, torch, torch-fast or torch-compile; "
+        "'edgeir doctor' says which run here.",
+    ),
     checkpoint: Path | None = typer.Option(None, "--checkpoint", help="The weights, for a torch backend."),
     tile: int | None = typer.Option(None, "--tile", help="Side of the tiles in pixels (largest the graph takes)."),
     overlap: int | None = typer.Option(
@@ -35,52 +52,153 @@ def command(
         "--overlap",
         help="What neighbouring tiles share, in pixels (as measured when the bundle was made, or 32).",
     ),
+    statistics: str | None = typer.Option(
+        None,
+        "--tile-statistics",
+        help="own or shared: whether all tiles take what the network finds in the whole picture (as measured when the "
+        "bundle was made; own for videos).",
+    ),
     threads: int | None = typer.Option(None, "--threads", min=1, help="Threads of the runtimes."),
+    plugins: list[Path] = typer.Option(
+        [], "--plugins", metavar="PATH", help="A library of TensorRT plugins to load, absolute; repeatable."
+    ),
+    on_bad: str = typer.Option(
+        "retry", "--on-bad-output", help="NaN, infinity or a flat output: retry once in FP32, or stop with exit code 1."
+    ),
+    codec: str | None = typer.Option(None, "--codec", help="Videos: h264 (if left out), hevc, mpeg4 or ffv1."),
+    crf: int | None = typer.Option(None, "--crf", help="Videos: rate factor of h264 (18) or hevc (20), 0 is best."),
+    seconds: float | None = typer.Option(None, "--seconds", help="Cameras: how long to watch."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
 ) -> None:
-    """Restore a picture or a folder of pictures, of any size."""
+    """Restore a picture, a folder of pictures or a video, of any size."""
     from edgeir.bundle import Bundle
+    from edgeir.cli.restorer import Later, Restorer, ort_session_of_bytes
+    from edgeir.cli.run_video import bundle_identity, run_video, video_job
     from edgeir.runtime.opening import graph_input, open_session, require_backend
-    from edgeir.runtime.restore import overlap_for, restore_pixels
+    from edgeir.runtime.restore import overlap_to_run
+    from edgeir.runtime.sentry import ON_BAD
 
     require_backend(backend)
+    mode = next((known for known in ON_BAD if known == on_bad), None)
+    if mode is None:
+        raise UsageError(f"unknown answer '{on_bad}'", where="--on-bad-output", fix=nearest(on_bad, ON_BAD))
     console = Console()
     opened = Bundle.open(bundle)
-    jobs = _jobs(source, output, console)
+    film = video_job(source, output, codec=codec, crf=crf, seconds=seconds)
+    jobs = _jobs(source, output, console) if film is None else []
     graph = graph_input(opened.manifest)
-    tiling = opened.manifest.tiling
-    shared = overlap_for(
-        graph, tile_px=tile, asked_px=overlap, measured_px=None if tiling is None else tiling.overlap_px
-    )
+    shared = overlap_to_run(graph, opened.manifest.tiling, tile_px=tile, asked_px=overlap)
     _check_tiles(graph, tile, shared.px)
     if shared.origin == "measured":
         console.say(f"Tiles share {shared.px} pixels, as was measured for this network.")
     untrained = not opened.manifest.model.trained
     if untrained:
         console.say(f"{opened.manifest.name} is UNTRAINED: the output is not a restoration.")
-    session = open_session(opened, backend, checkpoint=checkpoint, threads=threads)
-    if source.is_dir():
-        _make_folder(output)
 
-    def restore(picture: Picture, name: str) -> Picture:
-        return picture.restored(
-            restore_pixels(
-                session, graph, picture.pixels, tile_px=tile, overlap_px=shared.px, progress=_tiles(console, name)
-            )
+    sharing = _sharing(opened, statistics, backend=backend, threads=threads, video=film is not None)
+
+    def open_floats() -> Session:
+        if sharing is not None:
+            return sharing()
+        return open_session(opened, backend, checkpoint=checkpoint, threads=threads, plugins=plugins, say=console.say)
+
+    of_bytes: ByteSession | None = None
+    if backend == "ort" and film is None and not plugins:  # frames are floats, and plugins are refused
+        of_bytes = ort_session_of_bytes(opened, threads)
+    session = open_floats() if of_bytes is None else Later(of_bytes.name, open_floats)
+    if getattr(session, "takes_bytes", False):  # an engine of bytes
+        of_bytes = cast("ByteSession", session)
+    restorer = Restorer(
+        session,
+        graph,
+        opened.manifest.tiling,
+        tile_px=tile,
+        overlap_px=overlap,
+        on_bad=mode,
+        spare=lambda: open_session(opened, "ort-reference", threads=threads),
+        say=console.say,
+        of_bytes=of_bytes,
+        sharing=sharing,
+    )
+    facts: dict[str, object] = {"untrained": untrained, "backend": backend} | restorer.facts()
+    facts |= {"overlap_px": shared.px, "overlap_from": shared.origin}
+    with closing(restorer):
+        if film is None:
+            if source.is_dir():
+                _make_folder(output)
+            _run_pictures(jobs, source, restorer, facts, console, as_json=as_json)
+            return
+
+        def frame(pixels: Pixels) -> Pixels:
+            restored = restorer.pixels(pixels)
+            facts.update(restorer.facts())  # what is printed at the end
+            return restored
+
+        run_video(
+            film,
+            frame,
+            scale=graph.scale,
+            identity=bundle_identity(opened)
+            | {
+                "runtime": session.name,
+                "tile": tile,
+                "overlap": shared.px,
+                "statistics": restorer.facts()["tile_statistics"],
+            },
+            facts=facts,
+            console=console,
+            as_json=as_json,
         )
+        restorer.summarise()
 
-    done, failed = _restore_all(jobs, restore, console)
-    results = [{"input": str(job.source), "output": str(job.destination)} for job in done]
-    failures = [{"input": str(job.source), "error": str(error)} for job, error in failed]
+
+def _sharing(
+    opened: Bundle, asked: str | None, *, backend: str, threads: int | None, video: bool
+) -> Callable[[], StatisticsSession] | None:
+    """What opens the graph whose tiles share statistics, once; ``None`` for tiles of their own.
+
+    Raises:
+        UsageError: it was asked for, and cannot be.
+    """
+    if asked not in (None, "own", "shared"):
+        raise UsageError(f"unknown '{asked}'", where="--tile-statistics", fix=nearest(asked, ("own", "shared")))
+    there = bool(opened.files("tiles"))
+    measured = opened.manifest.tiling is not None and opened.manifest.tiling.shared_statistics
+    if asked == "own" or (asked is None and (video or not measured)):
+        return None
+    if backend != "ort" or not there:
+        if asked is None:
+            return None
+        why = f"the backend '{backend}' cannot" if backend != "ort" else "this bundle has no graph for that"
+        raise UsageError(
+            "tiles cannot share statistics",
+            where="--tile-statistics",
+            got=why,
+            fix="Take --backend ort, and a bundle of a network that attends to the whole picture.",
+        )
+    from edgeir.runtime.tile_statistics import StatisticsSession
+
+    path, eight_bit_floats = opened.file("tiles"), opened.manifest.precision == "fp8"
+    return cache(lambda: StatisticsSession(path, threads=threads, integer_kernels=not eight_bit_floats))
+
+
+def _run_pictures(
+    jobs: list[_Job], source: Path, restorer: Restorer, facts: dict[str, object], console: Console, *, as_json: bool
+) -> None:
+    """Restore pictures and print which; raise what stopped one, or all of them."""
+    done, failed = _restore_all(jobs, lambda picture, name: restorer.picture(picture, _tiles(console, name)), console)
+    restorer.summarise()
     if as_json:
-        value = {"restored": results, "failed": failures, "untrained": untrained}
-        print_result(json.dumps(value | {"overlap_px": shared.px, "overlap_from": shared.origin}, indent=2))
+        results = [{"input": str(job.source), "output": str(job.destination)} for job in done]
+        failures = [{"input": str(job.source), "error": str(error)} for job, error in failed]
+        value = {"restored": results, "failed": failures} | facts | restorer.facts()
+        print_result(json.dumps(value, indent=2))
     else:
         for job in done:
             print_result(str(job.destination))
     if failed:
-        if len(jobs) == 1:
-            raise failed[0][1]
+        if len(jobs) == 1 or isinstance(failed[-1][1], CheckFailed):
+            raise failed[-1][1]
         raise PictureError(
             f"{len(failed)} of {len(jobs)} pictures could not be restored, the first is {failed[0][0].source.name}",
             where=str(source),
@@ -91,7 +209,7 @@ def command(
 def _restore_all(
     jobs: list[_Job], restore: Callable[[Picture, str], Picture], console: Console
 ) -> tuple[list[_Job], list[tuple[_Job, EdgeIRError]]]:
-    """Restore every job; one bad picture does not stop the others, a full disk does."""
+    """Restore every job; one bad picture does not stop the others, a full disk and a bad output do."""
     from edgeir.imaging.reading import read_picture
     from edgeir.imaging.writing import write_picture
 
@@ -106,6 +224,9 @@ def _restore_all(
                 if len(jobs) > 1:
                     console.say(f"skipped: {error}")
                 failed.append((job, error))
+            except CheckFailed as error:  # an output that may not be used: so may none that would come
+                failed.append((job, error))
+                break
             advance()
     return done, failed
 

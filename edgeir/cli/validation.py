@@ -28,11 +28,13 @@ from edgeir.cli.verdicts import (
 from edgeir.compare.contract import Contract, cost_checks, quality_checks, require_conditions, require_truth
 from edgeir.compare.drift import PictureDrift
 from edgeir.compare.parity import Parity
-from edgeir.errors import MissingDependency
+from edgeir.errors import BundleError, MissingDependency
 from edgeir.imaging.conditions import VALIDATION_CONDITIONS
 from edgeir.precision import Precision
 from edgeir.report.chart import Chart
 from edgeir.report.value import Check, Fact, Report, Table
+from edgeir.runtime.availability import why_not
+from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES
 from edgeir.runtime.opening import graph_input, open_session, require_backend
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput, overlap_to_run
@@ -107,6 +109,7 @@ def validate_bundle(
 
     console.stage("measuring drift per degradation")
     reference, engines = _sessions(opened)
+    engines |= engines_here(opened, console)
     drift = check_drifts(engines, reference, graph, pictures=request.pictures, console=console, own=request.own)
     main = next(iter(drift))
     theirs = None
@@ -194,6 +197,19 @@ def _sessions(opened: Bundle) -> tuple[Session, dict[str, Session]]:
     except MissingDependency:
         return OrtSession(opened.file("reference"), arena=False), {prepared: here}
     return rounding_session(opened.file("reference")), {MODEL: rounding, prepared: here}
+
+
+def engines_here(opened: Bundle, console: Console) -> dict[str, Session]:
+    """Engines of TensorRT and TensorRT-RTX in the bundle that run on this machine; what keeps one from it is said."""
+    found = {}
+    for backend, runtime in ENGINE_RUNTIMES.items():
+        held = any(note.runtime == backend and note.path for note in opened.manifest.engines)
+        if held and why_not(backend) is None:
+            try:
+                found[f"engine of {runtime.title}"] = open_session(opened, backend, say=console.say)
+            except (BundleError, MissingDependency) as error:
+                console.say(f"      not measured: {error}")
+    return found
 
 
 def _checks(

@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from edgeir.bundle import Bundle
-from edgeir.errors import BundleError, MissingDependency, UsageError, nearest
+from edgeir.errors import BundleError, UsageError
 from edgeir.manifest import MANIFEST_NAME, Manifest
+from edgeir.runtime.availability import BACKENDS, require_backend
+from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES
+from edgeir.runtime.external_data import require_self_contained
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Session
 
-# Backend names, and the package each one needs.
-BACKENDS = {
-    "ort": "onnxruntime",
-    "ort-reference": "onnxruntime",
-    "torch": "torch",
-    "torch-fast": "torch",
-    "torch-compile": "torch",
-}
+__all__ = ["BACKENDS", "graph_input", "open_session", "require_backend"]
 
 
 def graph_input(manifest: Manifest) -> GraphInput:
@@ -49,41 +45,41 @@ def graph_input(manifest: Manifest) -> GraphInput:
     )
 
 
-def require_backend(backend: str) -> None:
-    """Raise unless ``backend`` is known and its package is installed.
-
-    Raises:
-        UsageError: no such backend; the nearest is offered.
-        MissingDependency: its package is not installed.
-    """
-    if backend not in BACKENDS:
-        raise UsageError(f"unknown backend '{backend}'", where="--backend", fix=nearest(backend, BACKENDS))
-    package = BACKENDS[backend]
-    if importlib.util.find_spec(package) is None:
-        raise MissingDependency(
-            f"the backend '{backend}' needs {package}, which is not installed",
-            fix="Run: pip install 'edgeir[export]'" if package == "torch" else f"Run: pip install {package}",
-        )
-
-
 def open_session(
-    bundle: Bundle, backend: str, *, checkpoint: Path | None = None, threads: int | None = None
+    bundle: Bundle,
+    backend: str,
+    *,
+    checkpoint: Path | None = None,
+    threads: int | None = None,
+    plugins: Sequence[Path] = (),
+    say: Callable[[str], None] = lambda text: None,
 ) -> Session:
-    """Open a bundle.
+    """Open a bundle. Some sessions hold memory of a GPU: `edgeir.runtime.session.closing` gives it back.
 
     Args:
         bundle: an opened bundle.
         backend: ``"ort"`` (the graph prepared for ONNX Runtime, or else ``model.onnx``), ``"ort-reference"``
-            (``reference.onnx`` in ONNX Runtime), ``"torch"`` (the network as published in PyTorch), ``"torch-fast"``
-            (its exact fast form) or ``"torch-compile"`` (as published, compiled by ``torch.compile`` on first use).
+            (``reference.onnx`` in ONNX Runtime), ``"rtx"`` or ``"tensorrt"`` (the bundle's engine), ``"ort-cuda"``,
+            ``"ort-tensorrt"`` or ``"ort-rtx"`` (ONNX Runtime with that execution provider), ``"torch"`` (the network
+            as published in PyTorch), ``"torch-fast"`` (its exact fast form) or ``"torch-compile"`` (as published,
+            compiled by ``torch.compile`` on first use).
         checkpoint: the weights, for a torch backend and a bundle that was made from a user's checkpoint.
-        threads: threads within an operator; ``None`` leaves it to the runtime.
+        threads: threads within an operator; ``None`` leaves it to the runtime. Backends on a GPU take no notice.
+        plugins: libraries of TensorRT plugins, for ``"tensorrt"``.
+        say: told what the user should know and no error is.
 
     Raises:
-        UsageError, MissingDependency: see `require_backend`.
+        UsageError, MissingDependency: see `require_backend`; plugins for another backend.
         CheckpointError: the weights are not those of the bundle, or cannot be found.
+        BundleError, GraphError: the bundle has no engine or graph for this, or one that is not what it should be.
     """
     require_backend(backend)
+    if plugins and backend not in ENGINE_RUNTIMES:
+        raise UsageError(f"the backend '{backend}' takes no plugins", where="--plugins", fix="Leave --plugins out.")
+    if backend in ENGINE_RUNTIMES:
+        from edgeir.runtime.engine_session import EngineSession
+
+        return EngineSession(bundle, backend, plugins=plugins, say=say)
     if backend.startswith("torch"):
         from edgeir.models.rebuild import rebuild
         from edgeir.runtime.torch_session import TorchSession
@@ -95,8 +91,16 @@ def open_session(
             threads=threads,
             compiled=backend == "torch-compile",
         )
+    if backend not in ("ort", "ort-reference"):
+        from edgeir.runtime.ort_provider import OrtProviderSession
+
+        graph = bundle.graph_for("onnxruntime")
+        require_self_contained(graph)
+        return OrtProviderSession(graph, backend, say)
+    from edgeir.runtime.ort_engine import ort_graph
     from edgeir.runtime.ort_session import OrtSession
 
-    path = bundle.graph_for("onnxruntime") if backend == "ort" else bundle.file("reference")
+    path = ort_graph(bundle) if backend == "ort" else bundle.file("reference")
+    require_self_contained(path)
     # No CPU has FP8 kernels, and ONNX Runtime moves FP8 through operators that refuse it.
     return OrtSession(path, threads=threads, integer_kernels=bundle.manifest.precision != "fp8")

@@ -13,6 +13,8 @@ from edgeir.runtime.memory import free_at_once
 from edgeir.runtime.session import Pictures
 from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 
+OPTIMISED = ".optimised.onnx"  # how files end that ONNX Runtime wrote after its own optimisation
+
 
 class OrtSession:
     """A graph opened by ONNX Runtime on its CPU provider.
@@ -22,7 +24,7 @@ class OrtSession:
     their overflows do not show. The figures of an FP16 graph are kinder than a GPU's.
 
     Args:
-        model: an ONNX file that edgeir wrote, or its bytes.
+        model: an ONNX file that edgeir wrote, or its bytes; one of `edgeir.runtime.ort_engine` is run as it stands.
         threads: threads within an operator; ``None`` lets ONNX Runtime decide.
         arena: keep working memory for the next run; without it every buffer is given back as soon as it is read,
             and from then on the C library gives the process's large blocks back too.
@@ -49,6 +51,8 @@ class OrtSession:
             free_at_once()
         if not integer_kernels:
             options.add_session_config_entry("session.disable_quant_qdq", "1")
+        if isinstance(model, Path) and model.name.endswith(OPTIMISED):
+            options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -78,3 +82,10 @@ class OrtSession:
         names = [output.name for output in self._session.get_outputs()]
         outputs = self._session.run(names, dict(values))
         return {name: np.asarray(output) for name, output in zip(names, outputs, strict=True)}
+
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The sides of every input of a static graph by name; a symbolic side is 0."""
+        return {
+            value.name: tuple(side if isinstance(side, int) else 0 for side in value.shape)
+            for value in self._session.get_inputs()
+        }

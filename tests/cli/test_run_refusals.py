@@ -58,6 +58,8 @@ REFUSED = {
         ("good.png", "-o", "out.png", "--backend", "torch", "--checkpoint", "w.safetensors"),
         ("w.safetensors", "no such checkpoint"),
     ),
+    "unknown answer": (("good.png", "-o", "out.png", "--on-bad-output", "rety"), ("'rety'", "Did you mean 'retry'?")),
+    "plugins for another": (("good.png", "-o", "out.png", "--plugins", "/x.so"), ("--plugins", "takes no plugins")),
     "no output": (("good.png",), ("--output", "edgeir run --help")),
     "unknown option": (("good.png", "-o", "out.png", "--tiles", "8"), ("--tiles", "--tile")),
 }
@@ -99,14 +101,16 @@ def test_all_pictures_bad(cli: Any, made_static: Path, tmp_path: Path) -> None:
     assert "The others" not in line
 
 
+@pytest.mark.parametrize(("mode", "says"), [("retry", "in FP32 it is no better"), ("stop", "--on-bad-output retry")])
 def test_an_overflowing_network_writes_nothing(
-    cli: Any, made_static: Path, place: Path, unchanged: Any, monkeypatch: pytest.MonkeyPatch
+    cli: Any, made_static: Path, place: Path, unchanged: Any, monkeypatch: pytest.MonkeyPatch, mode: str, says: str
 ) -> None:
     monkeypatch.setattr(
         "edgeir.runtime.ort_session.OrtSession.run", lambda self, pictures: np.full_like(pictures, np.nan)
     )
     with unchanged(place):
-        cli("run", made_static, place / "good.png", "-o", place / "out.png").sentence(2, "not finite", "precision")
+        arguments = ("run", made_static, place / "good.png", "-o", place / "out.png", "--on-bad-output", mode)
+        cli(*arguments).sentence(1, "NaN or infinity", says)
 
 
 # Damage to a bundle. Each returns words of the sentence.

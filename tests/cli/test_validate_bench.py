@@ -241,10 +241,10 @@ def test_a_bundle_against_itself_is_no_difference(cli: Any, weights_file: Path, 
 
 def test_without_pytorch_and_the_onnx_tools(cli: Any, made_static: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As on a device: reference.onnx is the reference, and what runs here is what is judged."""
-    from edgeir.runtime import opening
+    import importlib.util
 
-    present = opening.importlib.util.find_spec
-    monkeypatch.setattr(opening.importlib.util, "find_spec", lambda name: None if name == "torch" else present(name))
+    present = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else present(name))
     cli("validate", made_static, "--pictures", 1).sentence(3, "needs torch", "pip install", "--reference onnx")
     for name in ("edgeir.calibrate.rounded", "edgeir.models.rebuild", "edgeir.runtime.torch_session"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
+import importlib.util
 import shutil
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,3 +40,32 @@ def bundle(micro: Callable[..., Any], tmp_path_factory: pytest.TempPathFactory) 
             writer.add(f"{name}.onnx", name)
         writer.commit(manifest)
     return Bundle.open(destination)
+
+
+def _load_fakes() -> Any:
+    spec = importlib.util.spec_from_file_location(
+        "edgeir_tests_fake_device", Path(__file__).with_name("fake_device.py")
+    )
+    assert spec is not None
+    assert spec.loader is not None
+    sys.modules.setdefault(spec.name, importlib.util.module_from_spec(spec))
+    spec.loader.exec_module(sys.modules[spec.name])
+    return sys.modules[spec.name]
+
+
+fake_device = _load_fakes()
+
+
+@pytest.fixture
+def fakes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
+    """A machine with a GPU that is not there; whatever a test leaves on it fails the test."""
+    machine = fake_device.install(monkeypatch, tmp_path / "cache")
+    yield machine
+    gc.collect()
+    machine.assert_nothing_left()
+
+
+@pytest.fixture
+def device() -> Any:
+    """``device.plan(...)``, ``device.make_bundle(...)``: engines and bundles for `fakes`."""
+    return fake_device

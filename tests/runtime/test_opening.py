@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
 
 from edgeir.bundle import Bundle
 from edgeir.errors import CheckpointError, MissingDependency, UsageError
+from edgeir.runtime.availability import ON_GPU, why_not
+from edgeir.runtime.gpu_device import Gpu
 from edgeir.runtime.memory import peak_memory_bytes
 from edgeir.runtime.opening import BACKENDS, graph_input, open_session, require_backend
 from edgeir.runtime.restore import GraphInput
@@ -45,9 +49,53 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch, backend: str, fix: str
         require_backend(backend)
 
 
-def test_every_backend_is_installed_here() -> None:
-    for backend in BACKENDS:
-        require_backend(backend)
+@pytest.mark.parametrize("backend", ["ort", "ort-reference", "torch", "torch-fast", "torch-compile"])
+def test_what_is_installed_here_runs_here(backend: str) -> None:
+    require_backend(backend)
+    assert why_not(backend) is None
+
+
+@pytest.mark.parametrize("backend", sorted(set(BACKENDS) & set(ON_GPU)))
+def test_what_needs_a_gpu_says_what_is_missing(backend: str) -> None:
+    try:
+        with Gpu():
+            pytest.skip("there is a GPU on this machine")
+    except MissingDependency:
+        pass
+    reason = why_not(backend)
+    assert reason is not None
+    assert "\n" not in reason
+
+
+def test_an_engine_needs_the_bindings_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    present = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name.startswith("cuda") else present("onnxruntime")
+    )
+    with pytest.raises(MissingDependency, match=r"needs cuda-bindings.*pip install 'edgeir\[gpu\]'"):
+        require_backend("rtx")
+
+
+def test_with_a_gpu_it_would_run(fakes: Any) -> None:
+    assert why_not("rtx") is None
+    assert why_not("tensorrt") is None
+    fakes.cuda.fail["cuInit"] = 100
+    assert (why_not("rtx") or "").startswith("CUDA: there is no GPU to use")
+    del fakes.cuda.fail["cuInit"]
+
+
+def test_a_runtime_whose_libraries_are_missing(fakes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import importlib
+
+    real = importlib.import_module
+
+    def broken(name: str) -> Any:
+        if name == "tensorrt_rtx":
+            raise OSError("libtensorrt_rtx.so.1: cannot open shared object file")
+        return real(name)
+
+    monkeypatch.setattr(importlib, "import_module", broken)
+    assert "is installed and cannot be loaded (got libtensorrt_rtx.so.1" in (why_not("rtx") or "")
 
 
 def test_torch_needs_the_users_weights(bundle: Bundle) -> None:
@@ -72,3 +120,13 @@ def test_what_stopped_the_measurement_is_named(bundle: Bundle) -> None:
         peak_memory_bytes(bundle.path, "torch")
     with pytest.raises(MissingDependency, match="within 0 s"):
         peak_memory_bytes(bundle.path, "ort", timeout_s=0.01)
+
+
+def test_looking_for_backends_loads_none_of_them() -> None:
+    code = (
+        "import sys, edgeir.runtime.opening, edgeir.runtime.engine_session, edgeir.runtime.ort_provider\n"
+        "heavy = ('torch', 'onnx', 'onnxruntime', 'tensorrt', 'tensorrt_rtx', 'cuda')\n"
+        "print([name for name in heavy if name in sys.modules])"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "[]\n"

@@ -1,0 +1,173 @@
+"""One opened network and all that stands around it in ``edgeir run``: the watch on outputs, and smaller tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgeir.bundle import Bundle
+from edgeir.imaging.colour import to_uint8
+from edgeir.imaging.picture import Picture
+from edgeir.manifest import Tiling
+from edgeir.runtime.byte_session import ByteSession, byte_twin, open_ort_bytes, why_not_bytes
+from edgeir.runtime.external_data import require_self_contained
+from edgeir.runtime.restore import GraphInput, in_one_piece, overlap_to_run, restore_bytes, restore_pixels
+from edgeir.runtime.sentry import ByteSentry, OnBad, SentrySession
+from edgeir.runtime.session import Session
+from edgeir.runtime.smaller_tiles import SmallerTiles
+from edgeir.runtime.tile_statistics import StatisticsSession, gather
+
+Pixels = NDArray[np.float32]
+Progress = Callable[[int, int], None]
+
+
+class Restorer:
+    """Restores pictures of any size.
+
+    Args:
+        session: the opened network.
+        graph: which batches it accepts.
+        tiling: what was measured of its tiles.
+        tile_px, overlap_px: the user's.
+        on_bad: what is done about a bad output (`edgeir.runtime.sentry`).
+        spare: opens the FP32 graph.
+        say: told what the user should know.
+        of_bytes: a session of bytes for the same network; pictures of 8 bits take it, those in tiles only where
+            ``session`` itself rounds to bytes: else floats of tiles are the better ones to blend.
+        sharing: what ``session`` is, or opens, where its tiles can share a picture's statistics.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        graph: GraphInput,
+        tiling: Tiling | None,
+        *,
+        tile_px: int | None,
+        overlap_px: int | None,
+        on_bad: OnBad,
+        spare: Callable[[], Session],
+        say: Callable[[str], None],
+        of_bytes: ByteSession | None = None,
+        sharing: Callable[[], StatisticsSession] | None = None,
+    ) -> None:
+        self._graph = graph
+        self._tiling = tiling
+        self._overlap_px = overlap_px
+        self._watch = SentrySession(session, on_bad=on_bad, spare=spare, say=say)
+        self._sharing = sharing
+        self._tiles = SmallerTiles(graph, tile_px, say)
+        self._of_bytes = None if of_bytes is None else ByteSentry(of_bytes, self._watch)
+        self._tile_px = tile_px
+        self._only_whole = not getattr(session, "takes_bytes", False)
+        self._say = say
+        self.runtime = session.name
+
+    def pixels(self, pixels: Pixels, progress: Progress | None = None) -> Pixels:
+        """``(H, W, 3) float32 in [0, 1] -> (s*H, s*W, 3) float32``.
+
+        Raises:
+            CheckFailed: the output is bad (`edgeir.runtime.sentry.SentrySession.run`).
+            OutOfDeviceMemory: not even the smallest tile fits.
+        """
+        height, width = pixels.shape[:2]
+
+        def attempt(tile_px: int | None) -> Pixels:
+            overlap_px = self._overlap(tile_px)
+            with self._statistics(pixels, tile_px):
+                return restore_pixels(
+                    self._watch, self._graph, pixels, tile_px=tile_px, overlap_px=overlap_px, progress=progress
+                )
+
+        return self._tiles.restore(height, width, attempt)
+
+    def picture(self, picture: Picture, progress: Progress | None = None) -> Picture:
+        """A picture from a file, through bytes where these say all of it; see `pixels` for the errors."""
+        session = self._of_bytes
+        if session is None or not self._takes(picture, session):
+            return picture.restored(self.pixels(picture.pixels, progress))
+        turned = slice(None, None, -1 if session.form.kind == "bgr" else 1)
+        given = np.ascontiguousarray(to_uint8(picture.pixels)[..., turned])
+
+        def attempt(tile_px: int | None) -> NDArray[np.uint8]:
+            overlap_px = self._overlap(tile_px)
+            return restore_bytes(session, self._graph, given, tile_px=tile_px, overlap_px=overlap_px, progress=progress)
+
+        restored = self._tiles.restore(picture.height, picture.width, attempt)[..., turned]
+        return picture.restored(restored.astype(np.float32) / np.float32(255))
+
+    def _takes(self, picture: Picture, session: ByteSentry) -> bool:
+        if why_not_bytes(picture, session.form) is not None:
+            return False
+        return not self._only_whole or in_one_piece(self._graph, picture.height, picture.width, self._tile_px)
+
+    def facts(self) -> dict[str, Any]:
+        """What ``--json`` says of the runtime, of bad outputs and of smaller tiles, so far."""
+        return {
+            "runtime": self.runtime,
+            "sentry": self._watch.count.to_dict(),
+            "smaller_tiles": [step.to_dict() for step in self._tiles.steps],
+            "tile_statistics": "own" if self._sharing is None else "shared",
+        }
+
+    def summarise(self) -> None:
+        """Say at the end what was bad."""
+        if sentence := self._watch.count.sentence():
+            self._say(sentence)
+
+    def close(self) -> None:
+        """Give back what the sessions hold."""
+        self._watch.close()
+
+    def _statistics(self, pixels: Pixels, tile_px: int | None) -> AbstractContextManager[None]:
+        """What the tiles of a picture share, where they can and there are several."""
+        height, width = pixels.shape[:2]
+        if self._sharing is None or in_one_piece(self._graph, height, width, tile_px):
+            return nullcontext()
+        session = self._sharing()
+        return session.sharing(gather(session, self._graph, pixels))
+
+    def _overlap(self, tile_px: int | None) -> int:
+        """What tiles of this side share: the user's overlap too fits into half of a smaller tile."""
+        px = overlap_to_run(self._graph, self._tiling, tile_px=tile_px, asked_px=self._overlap_px).px
+        if not self._tiles.steps or tile_px is None:
+            return px
+        return min(px, tile_px // 2)
+
+
+def ort_session_of_bytes(bundle: Bundle, threads: int | None) -> ByteSession | None:
+    """The bundle's graph of bytes in ONNX Runtime, where it has one that pictures from files fit.
+
+    Raises:
+        BundleError, GraphError: it is not what it should be.
+        MissingDependency: onnxruntime is not installed.
+    """
+    twin = byte_twin(bundle, bundle.graph_for("onnxruntime"))
+    if twin is None or twin[1].yuv is not None:
+        return None
+    require_self_contained(twin[0])
+    return open_ort_bytes(bundle, threads=threads)
+
+
+class Later:
+    """A session that is opened when it is first run: beside one of bytes, most pictures need none of floats.
+
+    Args:
+        name: of the runtime.
+        open_session: opens it.
+    """
+
+    def __init__(self, name: str, open_session: Callable[[], Session]) -> None:
+        self.name = name
+        self._open = open_session
+        self._session: Session | None = None
+
+    def run(self, pictures: Pixels) -> Pixels:
+        """Restore a batch, see `edgeir.runtime.session.Session.run`."""
+        if self._session is None:
+            self._session = self._open()
+        return self._session.run(pictures)
