@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -34,6 +34,8 @@ def command(
     against: Path | None = typer.Option(
         None, "--against", metavar="BUNDLE", help="Another bundle: is there a difference, and is it real?"
     ),
+    video: Path | None = typer.Option(None, "--video", metavar="FILE", help="Measure flicker on a video instead."),
+    frames: int | None = typer.Option(None, "--frames", help="How many frames of it, from the first (16)."),
     format: str | None = typer.Option(None, "--format", help="text, json, markdown, html, junit or csv."),
     as_json: bool = typer.Option(False, "--json", help="The same as --format json."),
 ) -> None:
@@ -48,6 +50,7 @@ def command(
     import time
 
     from edgeir.bundle import Bundle
+    from edgeir.cli.validate_video import FRAMES, refuse_mixed, validate_video
     from edgeir.cli.validation import ValidationRequest, validate_bundle
     from edgeir.cli.verdicts import require_passed
     from edgeir.compare.contract import read_contract
@@ -56,6 +59,22 @@ def command(
     from edgeir.runtime.opening import graph_input
 
     started = time.perf_counter()
+    refuse_mixed(
+        video, frames, {"--images": images, "--contract": contract, "--against": against, "--checkpoint": checkpoint}
+    )
+
+    def provenance() -> dict[str, Any]:
+        return collect(seconds=time.perf_counter() - started).to_dict()
+
+    if video is not None:
+        console = Console(stages=2)
+        console.stage(f"opening {bundle}")
+        report = validate_video(
+            Bundle.open(bundle), video, frames=frames or FRAMES, console=console, provenance=provenance
+        )
+        print_result(emit(report, "json" if as_json else format or "text"))
+        require_passed(report, where=str(bundle))
+        return
     limits = None if contract is None else read_contract(contract)
     console = Console(stages=2 + (reference == "torch") + (against is not None) + (limits is not None and limits.costs))
     console.stage(f"opening {bundle}")
@@ -70,7 +89,7 @@ def command(
         contract_name="" if contract is None else str(contract),
         against=None if against is None else Bundle.open(against),
     )
-    report = validate_bundle(request, console, lambda: collect(seconds=time.perf_counter() - started).to_dict())
+    report = validate_bundle(request, console, provenance)
     print_result(emit(report, "json" if as_json else format or "text"))
     require_passed(report, where=str(bundle))
 
