@@ -22,17 +22,21 @@ import typer
 from edgeir import __version__
 from edgeir.cli import (
     bench,
+    build,
     calibrate,
+    device,
     doctor,
     export,
     inspect,
     lint,
     models,
+    plan_size,
     plugins,
     report,
     run,
     sweep,
     train,
+    triton,
     validate,
 )
 from edgeir.errors import EdgeIRError, MissingDependency
@@ -53,6 +57,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 app.command("export")(export.command)
+app.command("build")(build.command)
 app.command("run")(run.command)
 app.command("calibrate")(calibrate.command)
 app.command("train")(train.command)
@@ -61,10 +66,13 @@ app.command("bench")(bench.command)
 app.command("sweep")(sweep.command)
 app.command("report")(report.command)
 app.add_typer(plugins.app)
+app.add_typer(device.app)
 app.command("inspect")(inspect.command)
 app.command("lint")(lint.command)
 app.command("doctor")(doctor.command)
 app.command("models")(models.command)
+app.command("plan-size")(plan_size.command)
+app.command("triton")(triton.command)
 
 
 def _print_version(value: bool) -> None:

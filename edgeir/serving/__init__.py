@@ -1,0 +1,1 @@
+"""Handing a bundle to a server: Triton Inference Server's model repository. Needs neither torch nor onnx."""
