@@ -115,6 +115,19 @@ class Bundle:
         prepared = self.path / prepared_name(runtime)
         return prepared if prepared in self.files("prepared") else self.file("model")
 
+    def engine(self, runtime: str, version: str, architecture: str) -> Path | None:
+        """The engine that was built for exactly this, ``None`` where the bundle has none.
+
+        Args:
+            runtime: ``"ort"``, ``"rtx"`` or ``"tensorrt"``.
+            version: of the runtime, whole.
+            architecture: as in `edgeir.manifest.EngineNote`.
+        """
+        for note in self.manifest.engines:
+            if (note.runtime, note.version, note.architecture) == (runtime, version, architecture) and note.path:
+                return self.path / note.path
+        return None
+
     def read(self, path: Path | str) -> bytes:
         """The bytes of one listed file, hashed as they were read: what an engine is deserialized from.
 

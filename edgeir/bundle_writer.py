@@ -17,6 +17,7 @@ import dataclasses
 import errno
 import os
 import secrets
+import shutil
 from pathlib import Path
 from types import TracebackType
 
@@ -114,6 +115,31 @@ class BundleWriter:
         artifact = Artifact(relative, role, size, digest, parents)
         self._artifacts[relative] = artifact
         return artifact
+
+    def adopt(self, source: Path, artifact: Artifact) -> None:
+        """List a file as another manifest lists it, and share its bytes on the disk where that is possible.
+
+        Args:
+            source: the file, which nobody may write to any more.
+            artifact: its path in this bundle, size and hash; the parents must have been added.
+
+        Raises:
+            BundleError: the file is not what that manifest vouches for.
+            OutOfSpace: it has to be copied, and the disk is full.
+        """
+        path = self.path(artifact.path)
+        try:
+            path.hardlink_to(source)
+        except OSError:  # another disk, or a file system without links
+            with writing(self.destination / artifact.path):
+                shutil.copyfile(source, path)
+        added = self.add(artifact.path, artifact.role, artifact.parents)
+        if added != artifact:
+            raise BundleError(
+                "the content is not what the manifest vouches for",
+                where=str(source),
+                fix="Copy or export the bundle again.",
+            )
 
     def commit(self, manifest: Manifest) -> Path:
         """Write the manifest with the added files, flush and rename; returns the destination.

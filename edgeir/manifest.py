@@ -19,7 +19,7 @@ from edgeir.manifest_schema import ManifestJson
 from edgeir.provenance import Provenance
 from edgeir.spec import ModelSpec, TensorSpec
 
-SCHEMA_VERSION = 2  # 2: tiling
+SCHEMA_VERSION = 3  # 2: tiling; 3: devices, shared statistics of tiles
 MANIFEST_NAME = "manifest.json"
 PRECISIONS = ("fp32", "fp16", "int8", "fp8")
 
@@ -30,8 +30,8 @@ class Artifact:
 
     Attributes:
         path: relative to the bundle, ``/`` between parts.
-        role: what it is for (``"model"``, ``"reference"``, ``"prepared"`` for one runtime, ``"plan"``, ``"ranges"``,
-            ``"kernels"``, ``"engine"``, ``"report"``).
+        role: what it is for (``"model"``, ``"reference"``, ``"prepared"`` for one runtime, ``"tiles"``, ``"plan"``,
+            ``"ranges"``, ``"kernels"``, ``"engine"``, ``"timing-cache"``, ``"report-html"``, ``"bench"`` of a device).
         bytes: size.
         sha256: hash of the content, 64 hexadecimal digits.
         parents: paths of the files in the same bundle it was made from.
@@ -82,6 +82,8 @@ class Tiling:
         fidelity_db: lowest PSNR of the tiles against the whole, dB; ``None`` where they are equal.
         border_ratio: largest error where tiles meet, as a multiple of that elsewhere (`edgeir.imaging.seams`).
         pictures: how many were compared; a picture under two degradations counts twice.
+        shared_statistics: tiles agreed better when they shared the picture's statistics
+            (`edgeir.runtime.tile_statistics`); the graph for that has the role ``"tiles"``.
     """
 
     overlap_px: int
@@ -89,6 +91,41 @@ class Tiling:
     fidelity_db: float | None
     border_ratio: float
     pictures: int
+    shared_statistics: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """What a device was set to; ``None`` where it does not say.
+
+    Attributes:
+        l4t: release of Jetson Linux (``"36.4.3"``).
+        jetpack: the JetPack that brought it (``"6.2"``).
+        power_mode: name of the nvpmodel mode (``"MAXN_SUPER"``).
+        clocks_pinned: every clock had one value to take, as after ``jetson_clocks``.
+        driver: version of NVIDIA's kernel module.
+    """
+
+    l4t: str | None = None
+    jetpack: str | None = None
+    power_mode: str | None = None
+    clocks_pinned: bool | None = None
+    driver: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceRecord:
+    """Where files come from that were added to a finished bundle: an engine built on a board, what was measured there.
+
+    Attributes:
+        files: their paths, each in one record only.
+        board: what the device was set to then.
+        provenance: command, versions, kind of device, seconds and time.
+    """
+
+    files: tuple[str, ...]
+    board: Board
+    provenance: Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +143,7 @@ class Manifest:
         artifacts: every file besides the manifest; `BundleWriter.commit` fills them in.
         engines: one note per runtime that was asked for.
         tiling: what overlap tiles need, ``None`` where that was not measured.
+        devices: where files come from that were added later.
     """
 
     name: str
@@ -118,6 +156,7 @@ class Manifest:
     artifacts: tuple[Artifact, ...] = ()
     engines: tuple[EngineNote, ...] = ()
     tiling: Tiling | None = None
+    devices: tuple[DeviceRecord, ...] = ()
     schema_version: int = SCHEMA_VERSION
 
     def to_json(self) -> str:
@@ -133,6 +172,7 @@ class Manifest:
             "artifacts": [asdict(artifact) for artifact in self.artifacts],
             "engines": [asdict(engine) for engine in self.engines],
             **({} if self.tiling is None else {"tiling": asdict(self.tiling)}),
+            **({} if not self.devices else {"devices": [_device_json(record) for record in self.devices]}),
             "provenance": self.provenance.to_dict(),
         }
         return json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
@@ -163,6 +203,14 @@ class Manifest:
                 artifacts=tuple(Artifact(**dict(artifact)) for artifact in data.artifacts),
                 engines=tuple(EngineNote(**dict(engine)) for engine in data.engines),
                 tiling=None if data.tiling is None else Tiling(**dict(data.tiling)),
+                devices=tuple(
+                    DeviceRecord(
+                        record.files,
+                        Board(**dict(record.board)),
+                        Provenance.from_dict(record.provenance, where=where),
+                    )
+                    for record in data.devices
+                ),
                 schema_version=data.schema_version,
             )
         except BundleError:
@@ -190,6 +238,14 @@ def safe_path(path: str) -> str | None:
     if pure.parts[0] == MANIFEST_NAME:
         return "the manifest does not list itself"
     return None
+
+
+def _device_json(record: DeviceRecord) -> dict[str, Any]:
+    return {
+        "files": list(record.files),
+        "board": asdict(record.board),
+        "provenance": record.provenance.to_dict(),
+    }
 
 
 def _read_object(text: str | bytes, where: str) -> dict[str, Any]:
@@ -240,6 +296,14 @@ def _check_graph_of_files(data: ManifestJson, where: str) -> None:
     for engine in data.engines:
         if engine.path is not None and engine.path not in listed:
             raise BundleError("an engine note names a file that is not listed", where=where, got=repr(engine.path))
+    told: set[str] = set()
+    for record in data.devices:
+        for path in record.files:
+            if path not in listed:
+                raise BundleError("a device's record names a file that is not listed", where=where, got=repr(path))
+            if path in told:
+                raise BundleError("two devices' records name the same file", where=where, got=repr(path))
+            told.add(path)
     symbols = {side for side in data.input.shape if isinstance(side, str)}
     if symbols != set(data.ranges):
         raise BundleError(

@@ -68,12 +68,31 @@ class TilingJson(_Strict):
     fidelity_db: float | None
     border_ratio: float
     pictures: _Count
+    shared_statistics: bool = False
 
     @model_validator(mode="after")
     def _below_the_tile(self) -> TilingJson:
         if self.overlap_px >= min(self.tile_px):
             raise ValueError("expected overlap_px below both sides of tile_px")
         return self
+
+
+class BoardJson(_Strict):
+    """What a device was set to."""
+
+    l4t: str | None
+    jetpack: str | None
+    power_mode: str | None
+    clocks_pinned: bool | None
+    driver: str | None
+
+
+class DeviceJson(_Strict):
+    """Files that were added later, and where they come from."""
+
+    files: Annotated[tuple[_Text, ...], Field(min_length=1)]
+    board: BoardJson
+    provenance: dict[str, Any]
 
 
 class ManifestJson(_Strict):
@@ -89,6 +108,7 @@ class ManifestJson(_Strict):
     artifacts: tuple[ArtifactJson, ...]
     engines: tuple[EngineJson, ...]
     tiling: TilingJson | None = None
+    devices: tuple[DeviceJson, ...] = ()
     provenance: dict[str, Any]
 
     @classmethod

@@ -10,7 +10,18 @@ from typing import Any
 import pytest
 
 from edgeir.errors import BundleError
-from edgeir.manifest import PRECISIONS, SCHEMA_VERSION, Artifact, AxisRange, EngineNote, Manifest, Tiling, safe_path
+from edgeir.manifest import (
+    PRECISIONS,
+    SCHEMA_VERSION,
+    Artifact,
+    AxisRange,
+    Board,
+    DeviceRecord,
+    EngineNote,
+    Manifest,
+    Tiling,
+    safe_path,
+)
 from edgeir.manifest_schema import ManifestJson
 from edgeir.provenance import collect
 from edgeir.spec import ModelSpec, SizeRule, TensorSpec, WeightsSpec
@@ -52,10 +63,29 @@ def test_what_was_measured_of_tiles() -> None:
     assert "tiling" not in json.loads(MANIFEST.to_json())
 
 
-def test_a_bundle_of_the_first_schema_is_read() -> None:
-    old = Manifest.from_json(changed(lambda d: d.update(schema_version=1)), where="manifest.json")
+def test_where_added_files_come_from() -> None:
+    record = DeviceRecord(
+        ("model.onnx",), Board("36.4.3", "6.2", "MAXN_SUPER", clocks_pinned=True, driver="540.4.0"), MANIFEST.provenance
+    )
+    for known in (record, dataclasses.replace(record, board=Board())):
+        manifest = dataclasses.replace(MANIFEST, devices=(known,))
+        assert Manifest.from_json(manifest.to_json(), where="manifest.json") == manifest
+    assert "devices" not in json.loads(MANIFEST.to_json())
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_bundles_of_older_schemas_are_read(version: int) -> None:
+    old = Manifest.from_json(changed(lambda d: d.update(schema_version=version)), where="manifest.json")
+    assert old.schema_version == version < SCHEMA_VERSION == 3
     assert dataclasses.replace(old, schema_version=SCHEMA_VERSION) == MANIFEST
     assert old.tiling is None
+    assert old.devices == ()
+
+
+def device_json(**changes: object) -> list[dict[str, object]]:
+    board = {"l4t": None, "jetpack": None, "power_mode": None, "clocks_pinned": None, "driver": None}
+    whole = {"files": ["model.onnx"], "board": board, "provenance": MANIFEST.provenance.to_dict()}
+    return [{**whole, **changes}]
 
 
 def tiling_json(**changes: object) -> dict[str, object]:
@@ -102,7 +132,7 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
         (lambda d: d["engines"][0].update(path="engines/b.plan"), r"engine note names a file that is not listed"),
         (lambda d: d["model"].pop("name"), r"the model spec cannot be read \(got KeyError: 'name'\)"),
         (lambda d: d["provenance"].pop("command"), r"the provenance cannot be read \(got KeyError: 'command'\)"),
-        (lambda d: d.update(schema_version=3, future=1), r"comes from a newer edgeir .*got 3\)\. Update edgeir\."),
+        (lambda d: d.update(schema_version=4, future=1), r"comes from a newer edgeir .*got 4\)\. Update edgeir\."),
         (
             lambda d: d.update(tiling=tiling_json(overlap=3)),
             r"unknown key 'tiling\.overlap'\. Did you mean 'overlap_px'\?",
@@ -112,6 +142,12 @@ def changed(change: Callable[[dict[str, Any]], object]) -> str:
         (lambda d: d.update(tiling=tiling_json(overlap_px=192)), r"'tiling' is wrong .*overlap_px below both sides"),
         (lambda d: d.update(tiling=tiling_json(tile_px=[256])), r"'tiling\.tile_px"),
         (lambda d: d.update(tiling=tiling_json(border_ratio=None)), r"the key 'tiling\.border_ratio' is wrong"),
+        (lambda d: d.update(devices=device_json(files=["gone"])), r"record names a file that is not listed.*'gone'"),
+        (lambda d: d.update(devices=device_json() * 2), r"two devices' records name the same file .*'model\.onnx'"),
+        (lambda d: d.update(devices=device_json(files=[])), r"the key 'devices\.0\.files' is wrong"),
+        (lambda d: d.update(devices=device_json(boards=1)), r"unknown key 'devices\.0\.boards'.*'board'"),
+        (lambda d: d.update(devices=device_json(board={})), r"the key 'devices\.0\.board\.l4t' is missing"),
+        (lambda d: d.update(devices=device_json(provenance={})), r"the provenance cannot be read"),
     ],
 )
 def test_refusals(change: Callable[[dict[str, Any]], object], says: str) -> None:

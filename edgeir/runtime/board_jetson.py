@@ -87,7 +87,12 @@ def parse_power_mode(text: str) -> str | None:
 
 def driver_version(root: Path = ROOT) -> str | None:
     """Version of NVIDIA's kernel module: ``"580.95.05"``."""
-    found = _DRIVER.search(read_text(root / "proc/driver/nvidia/version") or "")
+    return parse_driver(read_text(root / "proc/driver/nvidia/version") or "")
+
+
+def parse_driver(text: str) -> str | None:
+    """Version in the words of /proc/driver/nvidia/version; ``None`` for other words."""
+    found = _DRIVER.search(text)
     return found[1] if found else None
 
 

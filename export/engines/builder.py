@@ -9,10 +9,11 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from edgeir.errors import BuildFailed
+from edgeir.errors import BuildFailed, MissingDependency
 from edgeir.export.engines.target import (
     FP8_ARCHITECTURES,
     NATIVE,
@@ -21,6 +22,7 @@ from edgeir.export.engines.target import (
     BuildResult,
     EngineTarget,
     Profile,
+    Progress,
 )
 from edgeir.storage import SPACE_ERRNOS, storage_error
 from edgeir.subprocesses import run_module
@@ -43,8 +45,30 @@ def target_for(runtime: str, *, fp8: bool = False) -> EngineTarget:
         fp8: the graph has FP8 in it, which not every generation knows.
     """
     if runtime != "rtx":
-        return EngineTarget(runtime, NATIVE)
+        present = present_architecture()
+        return EngineTarget(runtime, NATIVE if present is None else (present,))
     return EngineTarget(runtime, FP8_ARCHITECTURES if fp8 else RTX_ARCHITECTURES)
+
+
+def present_architecture() -> str | None:
+    """Compute capability of this machine's first GPU (``"sm87"``), ``None`` where the driver cannot be asked."""
+    from edgeir.runtime.cuda_driver import CudaDevice, CudaError
+
+    try:
+        with CudaDevice() as device:
+            return f"sm{device.architecture}"
+    except (CudaError, MissingDependency):
+        return None
+
+
+def builder_version(runtime: str, *, timeout_s: float = 120.0) -> str:
+    """Version of the builder of ``"rtx"`` or ``"tensorrt"`` that is installed here, asked in a process of its own.
+
+    Raises:
+        BuildFailed: it cannot even be imported.
+    """
+    request = BuildRequest(EngineTarget(runtime, NATIVE), "", "", None)
+    return str(_run_worker(request, timeout_s, where=_PACKAGES[runtime], on_progress=None)["version"])
 
 
 def build_engine(
@@ -54,6 +78,10 @@ def build_engine(
     *,
     profile: Profile | None = None,
     kernels: Path | None = None,
+    timing_cache: Path | None = None,
+    libraries: Sequence[Path] = (),
+    weak_flags: tuple[str, ...] = (),
+    on_progress: Callable[[Progress], None] | None = None,
     timeout_s: float = BUILD_TIMEOUT_S,
 ) -> BuildResult:
     """Build one engine in a subprocess.
@@ -64,16 +92,28 @@ def build_engine(
         engine_path: where the plan file goes; it appears only when the build succeeded.
         profile: range of the dynamic input, ``None`` for a static graph.
         kernels: ``kernels.json`` of the bundle, for TensorRT proper; versions before 10.9 use the bodies.
+        timing_cache: read where it exists, and written anew by a build that succeeds; TensorRT-RTX has none.
+        libraries: plugin libraries to load, of TensorRT proper.
+        weak_flags: builder flags for a TensorRT without strong typing, such as ``("FP16",)``.
+        on_progress: told what the builder is at, where it says so.
         timeout_s: the process is killed after that many seconds.
 
     Raises:
         BuildFailed: the parser or builder refused, the process died (with the signal's name) or ran out of time.
     """
     unfinished = engine_path.resolve().with_name(f"{engine_path.name}.part")
-    kernels_path = None if kernels is None else str(kernels.resolve())
-    request = BuildRequest(target, str(onnx_path.resolve()), str(unfinished), profile, kernels_path)
+    request = BuildRequest(
+        target,
+        str(onnx_path.resolve()),
+        str(unfinished),
+        profile,
+        None if kernels is None else str(kernels.resolve()),
+        None if timing_cache is None else str(timing_cache.resolve()),
+        tuple(str(library.resolve()) for library in libraries),
+        weak_flags,
+    )
     try:
-        answer = _run_worker(request, timeout_s, where=onnx_path.name)
+        answer = _run_worker(request, timeout_s, where=onnx_path.name, on_progress=on_progress)
         unfinished.replace(engine_path)
     finally:
         unfinished.unlink(missing_ok=True)
@@ -85,10 +125,13 @@ def build_engine(
         bytes=int(answer["bytes"]),
         warnings=tuple(answer["warnings"]),
         kernels=tuple(answer["kernels"]),
+        timing_cache=str(answer.get("timing_cache", "none")),
     )
 
 
-def _run_worker(request: BuildRequest, timeout_s: float, *, where: str) -> dict[str, Any]:
+def _run_worker(
+    request: BuildRequest, timeout_s: float, *, where: str, on_progress: Callable[[Progress], None] | None
+) -> dict[str, Any]:
     """The worker's answer to ``request``; the process is gone when this returns or raises."""
     label = request.target.label
     process = subprocess.Popen(
@@ -105,7 +148,7 @@ def _run_worker(request: BuildRequest, timeout_s: float, *, where: str) -> dict[
             process.stdin.write(json.dumps(request.to_dict()) + "\n")
             process.stdin.flush()
         # stdin stays open: its end is the worker's sign that this process is gone.
-        output, errors = _wait(process, timeout_s)
+        output, errors = _wait(process, timeout_s, on_progress)
     except subprocess.TimeoutExpired as error:
         what = f"the engine build for {label} did not finish within {timeout_s:.0f} s"
         raise BuildFailed(what, where=where) from error
@@ -130,13 +173,21 @@ def _run_worker(request: BuildRequest, timeout_s: float, *, where: str) -> dict[
     return answer
 
 
-def _wait(process: subprocess.Popen[str], timeout_s: float) -> tuple[str, str]:
+def _wait(
+    process: subprocess.Popen[str], timeout_s: float, on_progress: Callable[[Progress], None] | None
+) -> tuple[str, str]:
     """Read both pipes to their end without closing stdin (``communicate`` would close it)."""
     texts: dict[str, str] = {}
 
     def drain(name: str) -> None:
-        stream = getattr(process, name)
-        texts[name] = stream.read()
+        kept = []
+        for line in getattr(process, name):
+            progress = _progress(line) if name == "stdout" else None
+            if progress is None:
+                kept.append(line)
+            elif on_progress is not None:
+                on_progress(progress)
+        texts[name] = "".join(kept)
 
     readers = [threading.Thread(target=drain, args=(name,), daemon=True) for name in ("stdout", "stderr")]
     for reader in readers:
@@ -145,6 +196,16 @@ def _wait(process: subprocess.Popen[str], timeout_s: float) -> tuple[str, str]:
     for reader in readers:
         reader.join(timeout=10)
     return texts.get("stdout", ""), texts.get("stderr", "")
+
+
+def _progress(line: str) -> Progress | None:
+    """What a line of progress says, ``None`` for any other line."""
+    if not line.startswith('{"progress":'):
+        return None
+    try:
+        return Progress(**json.loads(line)["progress"])
+    except (TypeError, ValueError):
+        return None
 
 
 def _answer(output: str) -> dict[str, Any] | None:

@@ -14,8 +14,11 @@ FP8_ARCHITECTURES = ("sm89", "sm120")
 NATIVE = ("native",)
 
 ARCHITECTURE_NAMES: Mapping[str, str] = {
+    "sm72": "Jetson Xavier",
     "sm86": "GeForce RTX 30",
+    "sm87": "Jetson Orin",
     "sm89": "GeForce RTX 40",
+    "sm110": "Jetson Thor",
     "sm120": "GeForce RTX 50",
     "native": "the GPU of this machine",
 }
@@ -27,7 +30,8 @@ class EngineTarget:
 
     Attributes:
         runtime: ``"rtx"`` (TensorRT-RTX) or ``"tensorrt"`` (TensorRT proper).
-        architectures: ``("sm86", "sm89")``, or ``("native",)``: TensorRT proper builds for the GPU it runs on.
+        architectures: ``("sm86", "sm89")``. TensorRT proper builds for the GPU it runs on: ``("sm87",)``, or
+            ``("native",)`` where the driver cannot be asked.
     """
 
     runtime: str
@@ -46,7 +50,7 @@ class EngineTarget:
     @property
     def devices(self) -> str:
         """The cards it is for, in words."""
-        return ", ".join(ARCHITECTURE_NAMES[name] for name in self.architectures)
+        return ", ".join(ARCHITECTURE_NAMES.get(name, name.upper()) for name in self.architectures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +65,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """Everything a build process needs; paths are absolute.
+    """Everything a build process needs; paths are absolute. Without a graph the process only tells its version.
 
     Attributes:
         target: what to build for.
@@ -69,6 +73,9 @@ class BuildRequest:
         engine_path: where the engine goes.
         profile: range of the dynamic input, ``None`` for a static graph.
         kernels_path: a ``kernels.json`` whose kernels TensorRT puts into the engine in place of the bodies.
+        timing_cache_path: a timing cache to begin with, where there is one, and to write anew after the build.
+        libraries: plugin libraries to load first.
+        weak_flags: names of builder flags for a TensorRT without strong typing (8.x), whose types are hints.
     """
 
     target: EngineTarget
@@ -76,6 +83,9 @@ class BuildRequest:
     engine_path: str
     profile: Profile | None
     kernels_path: str | None = None
+    timing_cache_path: str | None = None
+    libraries: tuple[str, ...] = ()
+    weak_flags: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready form."""
@@ -95,6 +105,9 @@ class BuildRequest:
                 profile["input_name"], tuple(profile["minimum"]), tuple(profile["optimum"]), tuple(profile["maximum"])
             ),
             kernels_path=data["kernels_path"],
+            timing_cache_path=data["timing_cache_path"],
+            libraries=tuple(data["libraries"]),
+            weak_flags=tuple(data["weak_flags"]),
         )
 
 
@@ -110,6 +123,8 @@ class BuildResult:
         bytes: size of the engine.
         warnings: distinct warnings of the builder, at most 20.
         kernels: ids of the ops that the builder was given kernels for, such as ``"edgeir::EdgeirKeyGraph"``.
+        timing_cache: what became of the timing cache: ``"used"``, ``"new"``, ``"refused"`` (of another GPU or version,
+            replaced) or ``"none"`` (not asked for, or this builder has none).
     """
 
     target: EngineTarget
@@ -119,3 +134,19 @@ class BuildResult:
     bytes: int
     warnings: tuple[str, ...]
     kernels: tuple[str, ...] = ()
+    timing_cache: str = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What a builder is at: ``done`` of ``steps`` of one of its phases, ``seconds`` after that phase began."""
+
+    phase: str
+    done: int
+    steps: int
+    seconds: float
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the end of the phase if its steps go on as they did; ``None`` where that says nothing yet."""
+        return None if self.done < 1 else self.seconds / self.done * (self.steps - self.done)

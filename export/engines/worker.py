@@ -1,21 +1,25 @@
 """The build process: ``python -m edgeir.export.engines.worker``, one request on stdin, one answer on stdout.
 
+Lines before the answer are progress. A request without a graph is answered with the builder's version.
 It may abort (NVIDIA's builders do) or be killed: the parent process reads how it ended. Standard input stays open for
 as long as the parent lives; when it closes, the worker ends itself, so that no build outlives an interrupted export.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sys
 import threading
 import time
+from dataclasses import asdict
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from edgeir.export.engines.target import BuildRequest
+from edgeir.export.engines.phases import watch
+from edgeir.export.engines.target import BuildRequest, Progress
 
 _MODULES = {"rtx": "tensorrt_rtx", "tensorrt": "tensorrt"}
 _WARNING_LIMIT = 20
@@ -28,14 +32,22 @@ def main() -> int:
     request = BuildRequest.from_dict(json.loads(sys.stdin.readline()))
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        answer = build(request)
+        answer = build(request) if request.onnx_path else {"version": str(_import(request.target.runtime).__version__)}
     except OSError as error:  # a full disk is not the builder's fault: the parent tells them apart by the number
         answer = {"error": str(error), "errno": error.errno}
     except Exception as error:  # the parent turns it into one sentence
         answer = {"error": f"{error}" or type(error).__name__}
-    sys.stdout.write(json.dumps(answer) + "\n")
-    sys.stdout.flush()
+    _say(answer)
     return 1 if "error" in answer else 0
+
+
+def _say(value: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(value) + "\n")
+    sys.stdout.flush()
+
+
+def _tell(progress: Progress) -> None:
+    _say({"progress": asdict(progress)})
 
 
 def _exit_with_parent() -> None:
@@ -53,6 +65,7 @@ def build(request: BuildRequest) -> dict[str, Any]:
     trt: Any = _import(request.target.runtime)
     started = time.perf_counter()
     logger = _make_logger(trt)
+    _load_libraries(trt, logger, request.libraries)
     kernels = _register_kernels(request)
     builder = trt.Builder(logger)
     network = builder.create_network(_network_flags(trt))
@@ -71,12 +84,18 @@ def build(request: BuildRequest) -> dict[str, Any]:
             request.profile.input_name, request.profile.minimum, request.profile.optimum, request.profile.maximum
         )
         config.add_optimization_profile(profile)
+    if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
+        for name in request.weak_flags:
+            config.set_flag(getattr(trt.BuilderFlag, name))
+    cache = TimingCache(config, request)
+    watch(trt, config, _tell)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise RuntimeError("the builder gave no engine: " + " | ".join(logger.errors[-3:] or ["no reason stated"]))
     data = memoryview(plan)
     with Path(request.engine_path).open("wb") as file:
         file.write(data)
+    cache.write()
     return {
         "version": str(trt.__version__),
         "layers": network.num_layers,
@@ -84,7 +103,57 @@ def build(request: BuildRequest) -> dict[str, Any]:
         "bytes": data.nbytes,
         "warnings": list(logger.warnings)[:_WARNING_LIMIT],
         "kernels": list(kernels),
+        "timing_cache": cache.state,
     }
+
+
+class TimingCache:
+    """The timing cache of one build: the same graph builds in a fraction of the time, and into the same engine.
+
+    TensorRT-RTX has none: its calls for one do nothing and warn, so they are not made.
+
+    Attributes:
+        state: as in `edgeir.export.engines.target.BuildResult`.
+    """
+
+    def __init__(self, config: Any, request: BuildRequest) -> None:
+        self.state = "none"
+        self._config = config
+        self._path: Path | None = None
+        if request.timing_cache_path is None or request.target.runtime == "rtx":
+            return
+        self._path = Path(request.timing_cache_path)
+        old = self._path.read_bytes() if self._path.is_file() else b""
+        self.state = "used" if old else "new"
+        # The builder refuses one that another GPU or version made, and would build without any.
+        if old and not self._set(old):
+            self.state = "refused"
+        if self.state != "used":
+            self._set(b"")
+
+    def _set(self, data: bytes) -> bool:
+        cache = self._config.create_timing_cache(data)
+        return cache is not None and bool(self._config.set_timing_cache(cache, False))
+
+    def write(self) -> None:
+        """Write what the cache holds after the build, replacing the old file in one step."""
+        cache = None if self._path is None else self._config.get_timing_cache()
+        if self._path is not None and cache is not None:
+            temporary = self._path.with_name(f"{self._path.name}.part")
+            temporary.write_bytes(memoryview(cache.serialize()))
+            temporary.replace(self._path)
+
+
+def _load_libraries(trt: Any, logger: Any, libraries: tuple[str, ...]) -> None:
+    """Load plugin libraries, by TensorRT's own call where it has one (from 10.0 on)."""
+    if libraries and hasattr(trt, "init_libnvinfer_plugins"):
+        trt.init_libnvinfer_plugins(logger, "")
+    for library in libraries:
+        registry = trt.get_plugin_registry()
+        if hasattr(registry, "load_library"):
+            registry.load_library(library)
+        else:
+            ctypes.CDLL(library)
 
 
 def _register_kernels(request: BuildRequest) -> tuple[str, ...]:
@@ -105,8 +174,14 @@ def _import(runtime: str) -> ModuleType:
 
 
 def _network_flags(trt: Any) -> int:
-    """Strong typing where it is a choice (TensorRT 9 and 10); 11 and RTX have nothing else."""
-    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    """Strong typing where it is a choice (TensorRT 9 and 10); 11 and RTX have nothing else.
+
+    8 has no strong typing, and has to be told that the batch is a side like others.
+    """
+    known = trt.NetworkDefinitionCreationFlag
+    flag = getattr(known, "STRONGLY_TYPED", None)
+    if flag is None and str(trt.__version__).startswith("8."):
+        flag = known.EXPLICIT_BATCH
     return 0 if flag is None else 1 << int(flag)
 
 
