@@ -27,6 +27,10 @@ SPEC_VERSION = 1
 # Names inside every ONNX file that edgeir writes: its input, its output and the metadata key of the model spec.
 INPUT_NAME = "image"
 OUTPUT_NAME = "restored"
+# Of graphs for tiles (`edgeir.export.tile_statistics`): what others found, whether to take it, and what was found.
+STATISTICS_INPUT = "statistics"
+USE_STATISTICS_INPUT = "use_statistics"
+STATISTICS_OUTPUT = "own_statistics"
 SPEC_KEY = "edgeir_spec"
 
 

@@ -43,6 +43,7 @@ from edgeir.cli.measuring import (
 )
 from edgeir.cli.planning import Planning, PlanningTask, plan_eight_bit_layers, twin_size
 from edgeir.cli.tile_checks import CONDITIONS, measure_tiling
+from edgeir.cli.tile_graphs import sharing_session, write_tile_graph
 from edgeir.compare.drift import PictureDrift
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import require_plugins
@@ -164,7 +165,13 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
         tiling = None
         if request.tiles:
             fast = TorchSession(loaded, form="fast")  # in FP32, so that rounding is not taken for tiling
-            tiling = measure_tiling(fast, fast, graph, spec, console=console, conditions=CONDITIONS[:1])
+            sharing = sharing_session(writer.path("reference.onnx"), shape, spec, console)
+            tiling = measure_tiling(
+                fast, fast, graph, spec, console=console, sharing=sharing, conditions=CONDITIONS[:1]
+            )
+            del sharing
+            if tiling.shared:
+                write_tile_graph(writer, console)
 
         provenance = collect(seconds=time.perf_counter() - started)
         facts = ExportFacts(

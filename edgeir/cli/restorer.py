@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -38,7 +38,8 @@ class Restorer:
         say: told what the user should know.
         of_bytes: a session of bytes for the same network; pictures of 8 bits take it, those in tiles only where
             ``session`` itself rounds to bytes: else floats of tiles are the better ones to blend.
-        sharing: what ``session`` is, or opens, where its tiles can share a picture's statistics.
+        sharing: opens the same network as a graph whose tiles share a picture's statistics; pictures in several
+            tiles take it.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Restorer:
         self._tiling = tiling
         self._overlap_px = overlap_px
         self._watch = SentrySession(session, on_bad=on_bad, spare=spare, say=say)
-        self._sharing = sharing
+        self._sharing = None if sharing is None else _Sharing(sharing, self._watch)
         self._tiles = SmallerTiles(graph, tile_px, say)
         self._of_bytes = None if of_bytes is None else ByteSentry(of_bytes, self._watch)
         self._tile_px = tile_px
@@ -78,10 +79,10 @@ class Restorer:
 
         def attempt(tile_px: int | None) -> Pixels:
             overlap_px = self._overlap(tile_px)
-            with self._statistics(pixels, tile_px):
-                return restore_pixels(
-                    self._watch, self._graph, pixels, tile_px=tile_px, overlap_px=overlap_px, progress=progress
-                )
+            restore = partial(restore_pixels, tile_px=tile_px, overlap_px=overlap_px, progress=progress)
+            if self._sharing is not None and not in_one_piece(self._graph, height, width, tile_px):
+                return self._sharing.restore(restore, self._graph, pixels)
+            return restore(self._watch, self._graph, pixels)
 
         return self._tiles.restore(height, width, attempt)
 
@@ -123,20 +124,30 @@ class Restorer:
         """Give back what the sessions hold."""
         self._watch.close()
 
-    def _statistics(self, pixels: Pixels, tile_px: int | None) -> AbstractContextManager[None]:
-        """What the tiles of a picture share, where they can and there are several."""
-        height, width = pixels.shape[:2]
-        if self._sharing is None or in_one_piece(self._graph, height, width, tile_px):
-            return nullcontext()
-        session = self._sharing()
-        return session.sharing(gather(session, self._graph, pixels))
-
     def _overlap(self, tile_px: int | None) -> int:
         """What tiles of this side share: the user's overlap too fits into half of a smaller tile."""
         px = overlap_to_run(self._graph, self._tiling, tile_px=tile_px, asked_px=self._overlap_px).px
         if not self._tiles.steps or tile_px is None:
             return px
         return min(px, tile_px // 2)
+
+
+class _Sharing:
+    """Tiles that share a picture's statistics, opened when a picture first has several, and looked at as all are."""
+
+    def __init__(self, open_session: Callable[[], StatisticsSession], watch: SentrySession) -> None:
+        self._open = open_session
+        self._main = watch
+        self._opened: tuple[StatisticsSession, SentrySession] | None = None
+
+    def restore(self, restore: Callable[..., Pixels], graph: GraphInput, pixels: Pixels) -> Pixels:
+        """``restore(session, graph, pixels)`` with the statistics of ``pixels``."""
+        if self._opened is None:
+            session = self._open()
+            self._opened = session, self._main.beside(session)
+        session, watch = self._opened
+        with session.sharing(gather(session, graph, pixels)):
+            return restore(watch, graph, pixels)
 
 
 def ort_session_of_bytes(bundle: Bundle, threads: int | None) -> ByteSession | None:

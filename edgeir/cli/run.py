@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -95,15 +94,14 @@ def command(
     if untrained:
         console.say(f"{opened.manifest.name} is UNTRAINED: the output is not a restoration.")
 
-    sharing = _sharing(opened, statistics, backend=backend, threads=threads, video=film is not None)
+    usual = film is None and not plugins  # frames follow one another closely, and plugins are refused
+    sharing = _sharing(opened, statistics, backend=backend, threads=threads, usual=usual)
 
     def open_floats() -> Session:
-        if sharing is not None:
-            return sharing()
         return open_session(opened, backend, checkpoint=checkpoint, threads=threads, plugins=plugins, say=console.say)
 
     of_bytes: ByteSession | None = None
-    if backend == "ort" and film is None and not plugins:  # frames are floats, and plugins are refused
+    if backend == "ort" and usual:
         of_bytes = ort_session_of_bytes(opened, threads)
     session = open_floats() if of_bytes is None else Later(of_bytes.name, open_floats)
     if getattr(session, "takes_bytes", False):  # an engine of bytes
@@ -153,9 +151,9 @@ def command(
 
 
 def _sharing(
-    opened: Bundle, asked: str | None, *, backend: str, threads: int | None, video: bool
+    opened: Bundle, asked: str | None, *, backend: str, threads: int | None, usual: bool
 ) -> Callable[[], StatisticsSession] | None:
-    """What opens the graph whose tiles share statistics, once; ``None`` for tiles of their own.
+    """What opens the graph whose tiles share statistics; ``None`` for tiles of their own.
 
     Raises:
         UsageError: it was asked for, and cannot be.
@@ -164,7 +162,7 @@ def _sharing(
         raise UsageError(f"unknown '{asked}'", where="--tile-statistics", fix=nearest(asked, ("own", "shared")))
     there = bool(opened.files("tiles"))
     measured = opened.manifest.tiling is not None and opened.manifest.tiling.shared_statistics
-    if asked == "own" or (asked is None and (video or not measured)):
+    if asked == "own" or (asked is None and not (usual and measured)):
         return None
     if backend != "ort" or not there:
         if asked is None:
@@ -179,7 +177,7 @@ def _sharing(
     from edgeir.runtime.tile_statistics import StatisticsSession
 
     path, eight_bit_floats = opened.file("tiles"), opened.manifest.precision == "fp8"
-    return cache(lambda: StatisticsSession(path, threads=threads, integer_kernels=not eight_bit_floats))
+    return lambda: StatisticsSession(path, threads=threads, integer_kernels=not eight_bit_floats)
 
 
 def _run_pictures(

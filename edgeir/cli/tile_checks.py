@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from edgeir.compare.tiles import (
     TILED_FIDELITY_DB,
     OverlapChoice,
     TileAgreement,
+    Tiled,
     by_overlap,
     choose_overlap,
     compare_tiles,
@@ -28,9 +30,10 @@ from edgeir.imaging.layout import hwc_from_nchw, nchw_from_hwc
 from edgeir.imaging.measuring import load_measuring
 from edgeir.imaging.padding import pad_to_at_least
 from edgeir.manifest import Tiling
-from edgeir.report.value import Check, Table
+from edgeir.report.value import Cell, Check, Table
 from edgeir.runtime.restore import GraphInput, restore_pixels
 from edgeir.runtime.session import Session
+from edgeir.runtime.tile_statistics import StatisticsSession, gather
 from edgeir.spec import ModelSpec
 
 Pixels = NDArray[np.float32]
@@ -58,11 +61,13 @@ class TilingMeasurement:
         rows: one per picture, degradation and overlap; empty where nothing was measured.
         choice: the overlap to take; ``None`` where nothing was measured.
         table: for the report; without rows its note says why nothing was measured.
+        shared: the rows are of tiles that share the picture's statistics, which were closer to the whole.
     """
 
     rows: tuple[TileAgreement, ...]
     choice: OverlapChoice | None
     table: Table
+    shared: bool = False
 
     @property
     def tiling(self) -> Tiling | None:
@@ -76,6 +81,7 @@ class TilingMeasurement:
             fidelity_db=None if math.isinf(chosen.fidelity_db) else chosen.fidelity_db,
             border_ratio=chosen.border_ratio,
             pictures=chosen.pictures,
+            shared_statistics=self.shared,
         )
 
 
@@ -86,6 +92,7 @@ def measure_tiling(
     spec: ModelSpec,
     *,
     console: Console,
+    sharing: StatisticsSession | None = None,
     overlaps_px: Sequence[int] = OVERLAPS_PX,
     pictures: Sequence[str] = PICTURES,
     conditions: Sequence[str] = CONDITIONS,
@@ -98,6 +105,8 @@ def measure_tiling(
         whole: the same network for pictures of any size: a `TorchSession`, or a dynamic graph. It may be ``session``.
         graph: which batches ``session`` accepts.
         spec: the network's own description.
+        sharing: the same network in FP32 as a graph whose tiles can share statistics; both ways are measured then,
+            and the one that comes closer to the whole is chosen.
         overlaps_px: of these, multiples of the network's size rule up to half a tile are tried. With any other a
             network's windows fall on other pixels than those of the whole picture (10 dB for kgt-tiny,
             ``benchmarks/results/tiles-cpu.json``).
@@ -122,31 +131,39 @@ def measure_tiling(
     fixed = replace(graph, batch=1, minimum=tile, maximum=tile)
     # A whole picture is four tiles; of the two tiles per overlap the first is always the same.
     seconds = _cpu_seconds_of_a_run(session, fixed) * (4 + 1 + len(overlaps)) * len(samples)
+    if sharing is not None and 2 * seconds > LONGEST_CPU_S:
+        sharing = None
     if seconds > LONGEST_CPU_S:
         return _not_measured(f"it would take {seconds / 60:.0f} minutes of processor time on this machine")
 
-    remembering = RememberingSession(session)
-
-    def in_tiles(picture: Pixels, overlap_px: int) -> Pixels:
-        return restore_pixels(remembering, fixed, picture, overlap_px=overlap_px)
-
-    def in_one(picture: Pixels) -> Pixels:
-        return hwc_from_nchw(whole.run(nchw_from_hwc(picture)))
-
-    rows: list[TileAgreement] = []
-    with console.bar("pictures in tiles", len(samples) * len(overlaps)) as advance:
+    in_one_piece = RememberingSession(whole)
+    own: list[TileAgreement] = []
+    shared: list[TileAgreement] = []
+    with console.bar("pictures in tiles", len(samples) * len(overlaps) * (1 if sharing is None else 2)) as advance:
         for sample in samples:
-            rows += compare_tiles(
+            compare = partial(
+                compare_tiles,
                 sample,
-                in_one,
-                in_tiles,
+                lambda picture: hwc_from_nchw(in_one_piece.run(nchw_from_hwc(picture))),
                 tile_px=tile,
                 overlaps_px=overlaps,
                 scale=graph.scale,
                 on_overlap=advance,
             )
-    choice = choose_overlap(rows)
-    return TilingMeasurement(tuple(rows), choice, _table(rows, choice, spec))
+            own += compare(_in_tiles(session, fixed))
+            if sharing is not None:
+                with sharing.sharing(gather(sharing, fixed, sample.degraded)):
+                    shared += compare(_in_tiles(sharing, fixed))
+    choices = {False: choose_overlap(own)} | ({True: choose_overlap(shared)} if shared else {})
+    closer = True in choices and choices[True].chosen.fidelity_db > choices[False].chosen.fidelity_db
+    ways = {"its own": own} | ({"the picture's": shared} if shared else {})
+    table = _table(ways, "the picture's" if closer else "its own", choices[closer], spec)
+    return TilingMeasurement(tuple(shared if closer else own), choices[closer], table, closer)
+
+
+def _in_tiles(session: Session, graph: GraphInput) -> Tiled:
+    remembering = RememberingSession(session)
+    return lambda picture, overlap_px: restore_pixels(remembering, graph, picture, overlap_px=overlap_px)
 
 
 def tile_checks(measurement: TilingMeasurement, spec: ModelSpec, *, overlap_px: int | None = None) -> list[Check]:
@@ -206,34 +223,43 @@ def _not_measured(reason: str) -> TilingMeasurement:
     return TilingMeasurement((), None, Table(_TITLE, _COLUMNS, (), f"Not measured: {reason}."))
 
 
-def _table(rows: Sequence[TileAgreement], choice: OverlapChoice, spec: ModelSpec) -> Table:
+def _table(
+    ways: Mapping[str, Sequence[TileAgreement]], chosen_way: str, choice: OverlapChoice, spec: ModelSpec
+) -> Table:
+    """Rows of every way, which is named where there are two."""
+    rows = next(iter(ways.values()))
     names = ", ".join(dict.fromkeys(row.picture for row in rows))
-    conditions = list(dict.fromkeys(row.condition for row in rows))
-    gathered = [
-        (name, row) for name in conditions for row in by_overlap([one for one in rows if one.condition == name])
-    ]
+    several = len(ways) > 1
+    cells: list[tuple[Cell, ...]] = []
+    for condition in dict.fromkeys(row.condition for row in rows):
+        for way, found in ways.items():
+            for row in by_overlap([one for one in found if one.condition == condition]):
+                chosen = way == chosen_way and row.overlap_px == choice.chosen.overlap_px
+                figures = (
+                    round(row.work, 2),
+                    round(row.fidelity_db, 1),
+                    round(row.border_ratio, 2),
+                    round(row.step, 3),
+                    round(row.drift_db, 3),
+                    "chosen" if chosen else "",
+                )
+                head = (condition, *((way,) if several else ()), _size(row.tile_px), row.overlap_px)
+                cells.append((*head, *figures))
+    of_ways = (
+        " Statistics: what the network computes of the whole picture; a tile takes itself for the picture, or all "
+        "tiles share the mean of some."
+        if several
+        else ""
+    )
     return Table(
         title=_TITLE,
-        columns=_COLUMNS,
-        rows=tuple(
-            (
-                condition,
-                _size(row.tile_px),
-                row.overlap_px,
-                round(row.work, 2),
-                round(row.fidelity_db, 1),
-                round(row.border_ratio, 2),
-                round(row.step, 3),
-                round(row.drift_db, 3),
-                "chosen" if row.overlap_px == choice.chosen.overlap_px else "",
-            )
-            for condition, row in gathered
-        ),
+        columns=(_COLUMNS[0], *(("statistics",) if several else ()), *_COLUMNS[1:]),
+        rows=tuple(cells),
         note=f"{names}: {_size(whole_size(choice.chosen.tile_px))} pixels restored in one piece, and in tiles, both in "
         "FP32; the worst of several pictures. Work: pixels restored per pixel of a large picture. Border error: RMS "
         "difference to the whole where tiles meet, as a multiple of that elsewhere (or of rounding to 8 bits, where "
         "that is more). Step: gradient energy across the worst border line beyond what it would be without tiles, as "
-        f"a share of that. Drift: what tiling loses against the truth. {choice.reason} {_judged(spec)}",
+        f"a share of that. Drift: what tiling loses against the truth.{of_ways} {choice.reason} {_judged(spec)}",
     )
 
 

@@ -180,7 +180,14 @@ def _compare_with_torch(opened: Bundle, loaded: LoadedModel, graph: GraphInput, 
     fast = TorchSession(loaded, form="fast")  # in FP32, so that rounding is not taken for tiling
     overlap_px = run_overlap_px(opened)
     tried = sorted({*OVERLAPS_PX, overlap_px})
-    tiling = measure_tiling(fast, fast, graph, opened.manifest.model, console=console, overlaps_px=tried)
+    spec = opened.manifest.model
+    sharing = None
+    if opened.files("tiles"):  # the bundle's tiles can share statistics: both ways are measured again
+        from edgeir.cli.tile_graphs import sharing_session
+        from edgeir.export.graph import TraceShape
+
+        sharing = sharing_session(opened.file("reference"), TraceShape(graph.batch, *graph.optimum), spec, console)
+    tiling = measure_tiling(fast, fast, graph, spec, console=console, sharing=sharing, overlaps_px=tried)
     return _WithTorch(torch.name, parity, tiling)
 
 

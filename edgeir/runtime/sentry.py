@@ -101,6 +101,12 @@ class SentrySession:
         (restored,) = self.run_many([pictures])
         return restored
 
+    def beside(self, inner: Session) -> SentrySession:
+        """The same watch on another session of the same network: both count together."""
+        other = SentrySession(inner, on_bad=self.count.mode, spare=self._open_spare, say=self._say)
+        other.count = self.count
+        return other
+
     def run_many(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
         """As `edgeir.runtime.session.run_many`, every output looked at."""
         given: deque[Pictures] = deque()

@@ -212,3 +212,27 @@ def test_backends_agree(cli: Any, weights_file: Path, made_static: Path, scene: 
     wanted = read_picture(tmp_path / "torch.png").pixels
     for backend in ("ort", "ort-reference", "torch-fast"):
         assert np.abs(read_picture(tmp_path / f"{backend}.png").pixels - wanted).max() <= ONE_STEP, backend
+
+
+def test_tiles_share_the_statistics_of_their_picture(
+    cli: Any, made_static: Path, made_dynamic: Path, scene: Any, tmp_path: Path
+) -> None:
+    """As was measured when the bundle was made, unless they are asked not to; one tile has nothing to share."""
+    scene(100, 150).save(tmp_path / "a.png")
+    scene(64, 64).save(tmp_path / "small.png")
+    restored = {}
+    for name, options in {
+        "usual": (),
+        "shared": ("--tile-statistics", "shared"),
+        "own": ("--tile-statistics", "own"),
+    }.items():
+        outcome = cli("run", made_static, tmp_path / "a.png", "-o", tmp_path / f"{name}.png", *options, "--json").done()
+        assert json.loads(outcome.out)["tile_statistics"] == ("own" if name == "own" else "shared")
+        restored[name] = read_picture(tmp_path / f"{name}.png").pixels
+        cli("run", made_static, tmp_path / "small.png", "-o", tmp_path / f"small-{name}.png", *options).done()
+    np.testing.assert_array_equal(restored["usual"], restored["shared"])
+    assert np.abs(restored["shared"] - restored["own"]).max() > 0
+    small = [(tmp_path / f"small-{name}.png").read_bytes() for name in restored]
+    assert small[0] == small[1] == small[2]
+    outcome = cli("run", made_dynamic, tmp_path / "a.png", "-o", tmp_path / "b.png", "--tile-statistics", "shared")
+    outcome.sentence(2, "tiles cannot share statistics", "no graph for that")

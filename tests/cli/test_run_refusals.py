@@ -50,6 +50,11 @@ REFUSED = {
     "overlap as wide as the tile": (("good.png", "-o", "out.png", "--overlap", "64"), ("--overlap", "0 to 63")),
     "negative overlap": (("good.png", "-o", "out.png", "--overlap", "-1"), ("--overlap", "0 to 63")),
     "tile that is no number": (("good.png", "-o", "out.png", "--tile", "big"), ("--tile", "edgeir run --help")),
+    "unknown statistics": (("good.png", "-o", "out.png", "--tile-statistics", "shard"), ("Did you mean 'shared'?",)),
+    "statistics of another backend": (
+        ("good.png", "-o", "out.png", "--tile-statistics", "shared", "--backend", "ort-reference"),
+        ("tiles cannot share statistics", "'ort-reference' cannot"),
+    ),
     "no threads": (("good.png", "-o", "out.png", "--threads", "0"), ("--threads", "1")),
     "unknown backend": (("good.png", "-o", "out.png", "--backend", "trch"), ("'trch'", "Did you mean 'torch'?")),
     "torch without weights": (("good.png", "-o", "out.png", "--backend", "torch"), ("--checkpoint FILE",)),

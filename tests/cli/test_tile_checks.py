@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -106,6 +107,49 @@ def test_a_network_that_reads_the_whole_picture_is_stated_and_not_judged() -> No
             session, session, GRAPH, spec("kgt", windows=[8]), console=QUIET, conditions=("clean",)
         ).table.note
     )
+
+
+class Sharing(Session):
+    """`less_its_mean` as a session whose tiles may share the mean."""
+
+    def __init__(self) -> None:
+        super().__init__(np.copy)
+        self.mean: float | None = None
+
+    def run(self, pictures: np.ndarray) -> np.ndarray:
+        return np.stack([picture - (picture.mean() if self.mean is None else self.mean) + 0.5 for picture in pictures])
+
+    def own(self, pictures: np.ndarray) -> np.ndarray:
+        return np.array([pictures.mean()], np.float32)
+
+    @contextmanager
+    def sharing(self, statistics: np.ndarray) -> Iterator[None]:
+        self.mean = float(statistics[0])
+        yield
+        self.mean = None
+
+
+def test_tiles_that_share_statistics_are_measured_beside_those_that_do_not() -> None:
+    session = Session(less_its_mean)
+    measured = measure_tiling(session, session, GRAPH, spec(), console=QUIET, sharing=cast("Any", Sharing()))
+    assert measured.shared
+    assert measured.tiling is not None
+    assert measured.tiling.shared_statistics
+    assert min(row.fidelity_db for row in measured.rows) > 100  # equal but for rounding
+    ways = [(row[0], row[1], row[-1]) for row in measured.table.rows]
+    own, shared = ("noise-25", "its own", ""), ("noise-25", "the picture's", "")
+    assert ways[:6] == [own, own, own, ("noise-25", "the picture's", "chosen"), shared, shared]
+    assert measured.table.columns[1] == "statistics"
+
+
+def test_of_two_ways_the_closer_one_is_chosen() -> None:
+    worse = Sharing()
+    worse.own = lambda pictures: np.array([0.9], np.float32)  # type: ignore[method-assign]
+    session = Session(less_its_mean)
+    measured = measure_tiling(session, session, GRAPH, spec(), console=QUIET, sharing=cast("Any", worse))
+    assert not measured.shared
+    assert measured.choice is not None
+    assert [row[1] for row in measured.table.rows if row[-1]] == ["its own"] * 2
 
 
 def measurement(fidelity_db: float, ratio: float) -> TilingMeasurement:
