@@ -58,6 +58,7 @@ class TileBlender:
         self._overlap_px = overlap_px
         self._sum = np.zeros((height * scale, width * scale, channels), dtype=np.float32)
         self._weight = np.zeros((height * scale, width * scale), dtype=np.float32)
+        self._done = False
 
     def add(self, tile: Tile, output: Pixels) -> None:
         """Add what the network made of ``tile``: ``(h*s, w*s, C) float32``.
@@ -76,11 +77,14 @@ class TileBlender:
         self._weight[where] += weights
 
     def result(self) -> Pixels:
-        """The blended picture, ``(H*s, W*s, C) float32``; more tiles may be added afterwards.
+        """The blended picture, ``(H*s, W*s, C) float32``, in the memory of the sums: it can be asked for once.
 
         Raises:
             PictureError: tiles are missing.
+            UsageError: it was asked for before.
         """
+        if self._done:
+            raise UsageError("the blended picture was taken already", fix="Make another blender.")
         missing = int((self._weight == 0).sum())
         if missing:
             raise PictureError(
@@ -88,7 +92,9 @@ class TileBlender:
                 expected=f"all of {self._weight.size} output pixels covered",
                 got=f"{missing} that are not",
             )
-        return self._sum / self._weight[..., None]
+        self._done = True
+        np.divide(self._sum, self._weight[..., None], out=self._sum)
+        return self._sum
 
     def _check(self, tile: Tile, output: Pixels) -> None:
         inside = (

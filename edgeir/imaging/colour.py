@@ -12,6 +12,8 @@ from edgeir.errors import UsageError
 Pixels: TypeAlias = NDArray[np.float32]
 """``float32`` pixels, ``(H, W, 3)`` RGB or ``(H, W)``; in [0, 1] where nothing else is said."""
 
+_ROWS = 128
+
 BT601_RED, BT601_GREEN, BT601_BLUE = 0.299, 0.587, 0.114
 
 
@@ -41,11 +43,22 @@ def to_uint8(pixels: Pixels) -> NDArray[np.uint8]:
     A metric on "uint8 pictures" and a written file agree because both use this function (source: KAIR
     ``utils_image.single2uint``). Not-a-number has no integer: callers check first.
     """
-    rounded: NDArray[np.uint8] = np.rint(np.clip(pixels, 0.0, 1.0) * np.float32(255)).astype(np.uint8)
+    rounded = np.empty(pixels.shape, np.uint8)
+    _round_rows(pixels, 255, rounded)
     return rounded
 
 
 def to_uint16(pixels: Pixels) -> NDArray[np.uint16]:
     """``(clip(x, 0, 1) * 65535).round()`` as ``uint16``; exact inverse of ``value / 65535`` in float32."""
-    rounded: NDArray[np.uint16] = np.rint(np.clip(pixels, 0.0, 1.0) * np.float32(65535)).astype(np.uint16)
+    rounded = np.empty(pixels.shape, np.uint16)
+    _round_rows(pixels, 65535, rounded)
     return rounded
+
+
+def _round_rows(pixels: Pixels, most: int, rounded: NDArray[np.integer]) -> None:
+    """Rows at a time: the floats in between would take as much memory as the picture, three times."""
+    if pixels.ndim == 0:
+        rounded[...] = np.rint(np.clip(pixels, 0.0, 1.0) * np.float32(most))
+    for start in range(0, pixels.shape[0] if pixels.ndim else 0, _ROWS):
+        rows = slice(start, start + _ROWS)
+        rounded[rows] = np.rint(np.clip(pixels[rows], 0.0, 1.0) * np.float32(most)).astype(rounded.dtype)

@@ -181,7 +181,7 @@ def _upright(values: _Integers, orientation: int) -> _Integers:
 
 def _split(values: _Integers, most: int) -> tuple[Pixels, Pixels | None]:
     """Integers of 1 to 4 channels to RGB and alpha floats in [0, 1]; ``most`` is the integer of white."""
-    scaled = values.astype(np.float32) / np.float32(most)
+    scaled = np.divide(values, np.float32(most), dtype=np.float32)  # without a second picture of floats in between
     channels = scaled.shape[2]
     alpha = np.ascontiguousarray(scaled[..., -1]) if channels in (2, 4) else None
     colour = scaled[..., :3] if channels >= 3 else scaled[..., :1].repeat(3, axis=2)

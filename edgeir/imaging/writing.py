@@ -108,7 +108,7 @@ def _encode(picture: Picture, name: str) -> bytes:
     planes = [luma(picture.pixels)[..., None] if grey else picture.pixels]
     if picture.alpha is not None:
         planes.append(picture.alpha[..., None])
-    values = np.concatenate(planes, axis=2)
+    values = planes[0] if len(planes) == 1 else np.concatenate(planes, axis=2)
     if picture.bits == 16 and name == "PNG":
         return encode_png16(to_uint16(values), profile)
     return _encode_8bit(to_uint8(values), name, profile)

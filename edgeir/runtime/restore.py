@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -15,7 +15,7 @@ from edgeir.imaging.padding import crop, pad_to_at_least, padded_size
 from edgeir.imaging.tiling import Tile, plan_tiles
 from edgeir.manifest import Tiling
 from edgeir.runtime.byte_session import Bytes, ByteSession
-from edgeir.runtime.session import Session
+from edgeir.runtime.session import Session, run_many
 from edgeir.spec import SizeRule
 
 Pixels = NDArray[np.float32]
@@ -165,11 +165,15 @@ def restore_pixels(
     height, width = pixels.shape[:2]
     cut = _cut(graph, pixels, tile_px, overlap_px)
     blender = cut.blender(graph.scale)
-    for group in cut.groups(graph.batch, progress):
-        batch = cut.batch(group, graph.batch, axes=(2, 0, 1))
-        restored = session.run(np.ascontiguousarray(batch, np.float32))
+    groups = cut.groups(graph.batch)
+    batches = (
+        np.ascontiguousarray(cut.batch(group, graph.batch, axes=(2, 0, 1)), np.float32) for group in groups
+    )  # one by one: a picture of many tiles is never there twice
+    for number, (group, restored) in enumerate(zip(groups, run_many(session, batches), strict=True), start=1):
         for tile, output in zip(group, restored, strict=False):
             blender.add(tile, np.ascontiguousarray(output.transpose(1, 2, 0)))
+        if progress is not None:
+            progress(min(number * graph.batch, len(cut.tiles)), len(cut.tiles))
     return crop(blender.result(), height, width, graph.scale)
 
 
@@ -217,10 +221,12 @@ def restore_bytes(
             progress(1, 1)
         return np.ascontiguousarray(crop(output, height, width, graph.scale))
     blender = cut.blender(graph.scale)
-    for group in cut.groups(graph.batch, progress):
+    for number, group in enumerate(cut.groups(graph.batch), start=1):
         restored = session.run_bytes(cut.batch(group, graph.batch))
         for tile, output in zip(group, restored, strict=False):
             blender.add(tile, output.astype(np.float32))
+        if progress is not None:
+            progress(min(number * graph.batch, len(cut.tiles)), len(cut.tiles))
     # Means of bytes with positive weights: float32 may leave [0, 255] by its last place, which rounds back.
     return np.rint(crop(blender.result(), height, width, graph.scale)).astype(np.uint8)
 
@@ -244,13 +250,9 @@ class _Cut(Generic[Value]):
     def blender(self, scale: int) -> TileBlender:
         return TileBlender(self.padded.shape[0], self.padded.shape[1], scale=scale, overlap_px=self.overlap_px)
 
-    def groups(self, size: int, progress: Callable[[int, int], None] | None) -> Iterator[tuple[Tile, ...]]:
-        """The tiles in batches; ``progress`` hears of a batch when the next one is asked for."""
-        for start in range(0, len(self.tiles), size):
-            group = self.tiles[start : start + size]
-            yield group
-            if progress is not None:
-                progress(start + len(group), len(self.tiles))
+    def groups(self, size: int) -> list[tuple[Tile, ...]]:
+        """The tiles in batches."""
+        return [self.tiles[start : start + size] for start in range(0, len(self.tiles), size)]
 
     def batch(self, group: tuple[Tile, ...], size: int, *, axes: tuple[int, int, int] = (0, 1, 2)) -> NDArray[Value]:
         """``(size, h, w, 3)`` in the order of ``axes``: a fixed batch is filled up, what comes of that is dropped."""

@@ -129,3 +129,12 @@ def test_blender_refusals() -> None:
         blender.result()
     with pytest.raises(UsageError, match="positive sizes"):
         TileBlender(0, 20)
+
+
+def test_the_blended_picture_is_given_once() -> None:
+    """It lies in the memory of the sums: a second division would change it."""
+    blender = TileBlender(4, 4)
+    blender.add(Tile(0, 0, 4, 4), np.ones((4, 4, 3), np.float32))
+    assert blender.result().min() == 1
+    with pytest.raises(UsageError, match="was taken already"):
+        blender.result()
