@@ -1,7 +1,7 @@
 # make demo   one network, exported to FP16 and run on a real picture
 # make test   what every change must pass
 # make lint   style and types only
-# make report the three shipped networks in every precision at two sizes, as one HTML page (half an hour)
+# make report the three shipped networks in every precision at two sizes, as one HTML page (17 minutes on two cores)
 # make weights  train the shipped weights again (hours; needs Debian's wallpaper packages)
 # make clean  remove what the targets above wrote
 
