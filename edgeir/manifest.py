@@ -30,8 +30,9 @@ class Artifact:
 
     Attributes:
         path: relative to the bundle, ``/`` between parts.
-        role: what it is for (``"model"``, ``"reference"``, ``"prepared"`` for one runtime, ``"tiles"``, ``"plan"``,
-            ``"ranges"``, ``"kernels"``, ``"engine"``, ``"timing-cache"``, ``"report-html"``, ``"bench"`` of a device).
+        role: what it is for (``"model"``, ``"reference"``, ``"prepared"`` for one runtime, ``"bytes"``, ``"tiles"``,
+            ``"plan"``, ``"ranges"``, ``"kernels"``, ``"engine"``, ``"timing-cache"``, ``"report-html"``,
+            ``"report-json"``, ``"bench"`` of a device).
         bytes: size.
         sha256: hash of the content, 64 hexadecimal digits.
         parents: paths of the files in the same bundle it was made from.

@@ -8,7 +8,8 @@ import sys
 
 import pytest
 
-HEAVY = ("torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "tensorrt", "tensorrt_rtx", "polygraphy", "scipy")
+_EXPORT = ("torch", "onnx", "onnx_ir", "onnxscript", "scipy")
+HEAVY = (*_EXPORT, "onnxruntime", "tensorrt", "tensorrt_rtx", "polygraphy", "cuda", "av")
 REPORT_HEAVY = f"import json, sys; print(json.dumps([name for name in {HEAVY!r} if name in sys.modules]))"
 
 

@@ -49,6 +49,7 @@ PARTS = (
     Part("nvidia-ml-py", "pynvml", "power and clocks of NVIDIA cards in bench", "pip install 'edgeir[nvml]'"),
     Part("nvcc", None, "kernels for TensorRT in bundles, edgeir plugins build", "install NVIDIA's CUDA toolkit"),
     Part("cmake", None, "edgeir plugins build", "install CMake 3.18 or later"),
+    Part("av", "av", "videos and cameras in run, validate --video", "pip install 'edgeir[video]'"),
     Part("cuda-bindings", "cuda.bindings", "run and bench with engines", "pip install 'edgeir[gpu]'"),
     Part("nvidia-smi", None, "use of an NVIDIA GPU", "install NVIDIA's driver"),
 )
