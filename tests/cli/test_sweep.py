@@ -87,7 +87,7 @@ def here(tmp_path: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: 
         (SMALL.replace("sizes", "seizes"), (), ("unknown key 'seizes'", "'sizes'")),
         (SMALL.replace("fp16", "int8"), (), ("int8 needs pictures to find the ranges", "--calibration FOLDER")),
         (SMALL + "for: [jetpack-9.9]\n", (), ("jetpack-9.9",)),
-        (SMALL + "backends: [tensorrt]\n", (), ("unknown backend 'tensorrt'",)),
+        (SMALL + "backends: [tensort]\n", (), ("unknown backend 'tensort'. Did you mean 'tensorrt'?",)),
         (SMALL, ("--jobs", "2", "--ray", "auto"), ("--jobs is for this machine",)),
         (SMALL, ("another.yaml",), ("name one recipe", "--merge")),
         (SMALL, ("--merge",), ("say where the joined results go", "--out")),
