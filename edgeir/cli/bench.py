@@ -53,13 +53,13 @@ def command(
     from edgeir.cli.affinity import stay_on
     from edgeir.cli.baselines import PLAIN, baseline_names, open_baseline
     from edgeir.cli.bench_report import BenchFacts, bench_report
-    from edgeir.cli.energy import measure_energy
+    from edgeir.cli.energy import measure_energy, meters_for
     from edgeir.cli.latency import time_sessions, time_stages, timing_batch
     from edgeir.cli.layer_times import layer_table
     from edgeir.precision import read_plan
     from edgeir.provenance import collect
     from edgeir.report.formats import emit
-    from edgeir.runtime.availability import ON_GPU, require_backend
+    from edgeir.runtime.availability import require_backend
     from edgeir.runtime.board import board_state
     from edgeir.runtime.memory import peak_memory_bytes
     from edgeir.runtime.opening import graph_input
@@ -105,7 +105,7 @@ def command(
             batch, search = timing_batch(graph), search_meters()
             energy = measure_energy(
                 partial(sessions[backend].run, batch),
-                search.meters if backend in ON_GPU else search.of_processors,
+                meters_for(backend, search),
                 search.reasons,
                 batch=graph.batch,
             )

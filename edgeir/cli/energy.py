@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 from edgeir.errors import MissingDependency
 from edgeir.report.value import Table
-from edgeir.runtime.power import PowerMeter
+from edgeir.runtime.availability import ON_GPU
+from edgeir.runtime.power import MeterSearch, PowerMeter
 from edgeir.runtime.power_pictures import PictureEnergy, energy_per_picture
 from edgeir.runtime.power_recorder import EnergyRecorder, idle_watts
 
@@ -24,6 +25,11 @@ class EnergyFound:
     reason: str | None = None
 
 
+def meters_for(backend: str, search: MeterSearch) -> tuple[PowerMeter, ...]:
+    """Meters that see the work of a backend, best first: a graphics card's own only where the card does it."""
+    return search.meters if backend in ON_GPU else search.of_processors
+
+
 def measure_energy(
     run: Callable[[], object],
     meters: Sequence[PowerMeter],
@@ -37,7 +43,8 @@ def measure_energy(
 
     Args:
         run: restores one batch.
-        meters, reasons: `edgeir.runtime.power.search_meters`.
+        meters: of `meters_for`.
+        reasons: of `edgeir.runtime.power.search_meters`.
         batch: pictures per run.
         idle_s, busy_s: seconds of doing nothing before, and of work at least.
     """

@@ -85,6 +85,10 @@ def _batch_of(picture: Pixels, batch: int) -> Pixels:
     return np.repeat(nchw_from_hwc(picture), batch, axis=0)
 
 
+NOT_ROUNDED = "Not rounded as a device does: that takes the ONNX tools. Figures of FP16 are kinder than a GPU's."
+"""For a report whose sessions are not `rounding_session`'s."""
+
+
 def rounding_session(path: Path) -> OrtSession:
     """A session for measuring: every FP16 result is rounded, which ONNX Runtime by itself leaves out on a CPU.
 

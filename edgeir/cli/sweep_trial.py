@@ -17,6 +17,7 @@ from edgeir.sweep.trial import Build, Settings, Trial
 
 if TYPE_CHECKING:
     from edgeir.bundle import Bundle
+    from edgeir.report.value import Table
     from edgeir.runtime.restore import GraphInput
     from edgeir.runtime.session import Session
 
@@ -81,7 +82,7 @@ def measure(trial: Trial, settings: Settings, bundle: Path, drift: Path, picture
     session = open_session(opened, trial.backend, checkpoint=checkpoint, threads=trial.threads)
     reference = open_session(opened, "ort-reference", threads=trial.threads)
     figures = _latency(trial, settings, graph, session, reference, opened)
-    figures |= _energy(graph, session)
+    figures |= _energy(trial, graph, session)
     figures["runtime"] = session.name
     del session, reference
     figures["peak_mib"] = round(peak_memory_bytes(bundle, trial.backend, checkpoint=checkpoint) / 2**20)
@@ -134,18 +135,18 @@ def _latency(
     }
 
 
-def _energy(graph: GraphInput, session: Session) -> dict[str, Any]:
+def _energy(trial: Trial, graph: GraphInput, session: Session) -> dict[str, Any]:
     """Joules per picture by the first meter that answers; nothing where none does."""
     from functools import partial
 
-    from edgeir.cli.energy import measure_energy
+    from edgeir.cli.energy import measure_energy, meters_for
     from edgeir.cli.latency import timing_batch
     from edgeir.runtime.power import search_meters
 
     search = search_meters()
     run = partial(session.run, timing_batch(graph))
     found = measure_energy(
-        run, search.of_processors, search.reasons, batch=graph.batch, idle_s=_ENERGY_S, busy_s=_ENERGY_S
+        run, meters_for(trial.backend, search), search.reasons, batch=graph.batch, idle_s=_ENERGY_S, busy_s=_ENERGY_S
     ).picture
     if found is None:
         return {}
@@ -162,6 +163,10 @@ def _layers(trial: Trial, graph: GraphInput, opened: Bundle) -> dict[str, Any]:
     plans = opened.files("plan")
     nodes = node_times(opened.graph_for("onnxruntime"), timing_batch(graph), threads=trial.threads, runs=_LAYER_RUNS)
     table, _ = layer_table(nodes, read_plan(plans[0]) if plans else None)
+    return _table_values(table)
+
+
+def _table_values(table: Table) -> dict[str, Any]:
     return {"columns": list(table.columns), "rows": [list(row) for row in table.rows], "note": table.note}
 
 
@@ -188,7 +193,7 @@ def _bundle_figures(opened: Bundle) -> dict[str, Any]:
         facts = {fact.label: fact.value for fact in report.facts}
         figures["eight_bits"] = facts.get("in eight bits")
         for table in report.tables:
-            kept = {"columns": list(table.columns), "rows": [list(row) for row in table.rows], "note": table.note}
+            kept = _table_values(table)
             if table.title == "Rewrites":
                 figures["rewrites"] = kept
             elif table.title.startswith(_COVERAGE):

@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeir.bundle import Bundle
 from edgeir.cli.console import Console
-from edgeir.cli.measuring import rounding_session
+from edgeir.cli.measuring import NOT_ROUNDED, rounding_session
 from edgeir.compare.gates import GATES
 from edgeir.errors import MissingDependency, UsageError
 from edgeir.precision import Precision
@@ -197,9 +197,7 @@ def _notes(*, trained: bool, ending: Ending, asked: int, rounded: bool, judged: 
     if not judged:
         notes.append("The network chooses neighbours, and exact runtimes choose otherwise: fidelity is not judged.")
     if not rounded:
-        notes.append(
-            "Not rounded as a device does: that takes the ONNX tools. Figures of FP16 are kinder than a GPU's."
-        )
+        notes.append(NOT_ROUNDED)
     if ending.frames < asked:
         notes.append(f"The video has {ending.frames} frames, fewer than the {asked} that were asked for.")
     if ending.frames < asked and not ending.whole:

@@ -14,7 +14,7 @@ from edgeir.bundle import Bundle
 from edgeir.cli.against import Opponent, compare_with, open_opponent
 from edgeir.cli.console import Console
 from edgeir.cli.contracts import measure_costs
-from edgeir.cli.measuring import check_drifts, check_parity, rounding_session, worst_picture
+from edgeir.cli.measuring import NOT_ROUNDED, check_drifts, check_parity, rounding_session, worst_picture
 from edgeir.cli.tile_checks import OVERLAPS_PX, TilingMeasurement, measure_tiling, tile_checks
 from edgeir.cli.verdicts import (
     broken_checks,
@@ -268,9 +268,7 @@ def _notes(*, trained: bool, contract: Contract | None, parity: bool, rounded: b
     if not parity:
         notes.append("PyTorch took no part: the reference is reference.onnx, which the export held against it.")
     if not rounded:
-        notes.append(
-            "Not rounded as a device does: that takes the ONNX tools. Figures of FP16 are kinder than a GPU's."
-        )
+        notes.append(NOT_ROUNDED)
     if contract is not None:
         notes.append("The contract's limits stand in place of edgeir's own on drift; parity is judged by edgeir's.")
     return tuple(notes)

@@ -21,9 +21,10 @@ from edgeir.errors import BundleError, MissingDependency, OutOfSpace
 from edgeir.manifest import MANIFEST_NAME, Artifact, Manifest
 from edgeir.remote.connection import Connection, RemoteFailed, quoted, stand_in
 from edgeir.remote.refusals import Unreachable
+from edgeir.remote.transfers import SPARE_BYTES, disk_full, not_transferred
+from edgeir.storage import sha256_of
 
 RETRIES = 4
-_SPARE_BYTES = 8 << 20  # what a system wants to keep writing beside a transfer
 # All others are what an engine there is built from and a picture there restored with.
 _IDLE_ROLES = frozenset(
     {"reference", "plan", "ranges", "engine", "timing-cache", "report-html", "report-json", "bench"}
@@ -99,7 +100,7 @@ def push(connection: Connection, bundle: Bundle, say: Callable[[str], None] = la
         incoming = {digest: int(size) for digest, size in answer["incoming"].items()}
         wanted = tuple(one for one in missing.values() if incoming.get(one.sha256) != one.bytes)
         needed = sum(max(one.bytes - incoming.get(one.sha256, 0), 0) for one in wanted)
-        if int(answer["free_bytes"]) < needed + (_SPARE_BYTES if needed else 0):
+        if int(answer["free_bytes"]) < needed + (SPARE_BYTES if needed else 0):
             _discard(connection, name)
             raise _full(connection, needed, int(answer["free_bytes"]))
         if wanted:
@@ -212,9 +213,9 @@ def _send(
             left = connection.ask("names", folder=f"incoming/{name}")
             needed = sum(one.bytes - int(left["files"].get(one.sha256, 0)) for one in artifacts)
             _discard(connection, name)
-            if int(left["free_bytes"]) < needed + _SPARE_BYTES:
+            if int(left["free_bytes"]) < needed + SPARE_BYTES:
                 raise _full(connection, needed, int(left["free_bytes"])) from failed
-            raise _not_written(connection, failed) from failed
+            raise not_transferred(connection, "the files cannot be written there", failed) from failed
 
 
 def _fetch(connection: Connection, name: str, artifacts: Sequence[Artifact], writer: BundleWriter) -> None:
@@ -232,15 +233,9 @@ def _fetch(connection: Connection, name: str, artifacts: Sequence[Artifact], wri
             raise MissingDependency("a file cannot be fetched", where=connection.device.name, got=got) from failed
         for one in artifacts:
             os.replace(Path(temporary) / one.sha256, writer.path(one.path))  # noqa: PTH105
-            writer_size, digest = _measure(writer.path(one.path))
+            writer_size, digest = sha256_of(writer.path(one.path))
             if (writer_size, digest) != (one.bytes, one.sha256):
                 raise BundleError("a file came damaged", where=one.path, fix="Pull again.")
-
-
-def _measure(path: Path) -> tuple[int, str]:
-    from edgeir.storage import sha256_of
-
-    return sha256_of(path)
 
 
 def _discard(connection: Connection, name: str) -> None:
@@ -248,15 +243,5 @@ def _discard(connection: Connection, name: str) -> None:
 
 
 def _full(connection: Connection, needed: int, free: int) -> OutOfSpace:
-    return OutOfSpace(
-        "the disk of the device is too full for the bundle; its old copy, if any, is as it was",
-        where=connection.device.name,
-        expected=f"{(needed + _SPARE_BYTES) / 1e6:.0f} MB free",
-        got=f"{free / 1e6:.0f} MB",
-        fix="Free some space there and push again.",
-    )
-
-
-def _not_written(connection: Connection, failed: RemoteFailed) -> MissingDependency:
-    got = (failed.errors.strip().splitlines() or ["no reason stated"])[-1]
-    return MissingDependency("the files cannot be written there", where=connection.device.name, got=got)
+    what = "the bundle; its old copy, if any, is as it was"
+    return disk_full(connection, what, needed, free, fix="Free some space there and push again.")

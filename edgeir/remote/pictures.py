@@ -10,12 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeir.errors import MissingDependency, OutOfSpace
+from edgeir.errors import OutOfSpace
 from edgeir.remote.connection import Connection, RemoteFailed, quoted, stand_in
+from edgeir.remote.transfers import SPARE_BYTES, disk_full, not_transferred
 from edgeir.storage import sha256_of, writing
 
 _SUFFIX = re.compile(r"\.[A-Za-z0-9]{1,8}")
-_SPARE_BYTES = 8 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ def send(connection: Connection, jobs: Sequence[Job], folder: str) -> int:
             stand_in(Path(temporary) / name, job.source)
             batch.append(f"put {name} {quoted(f'{connection.device.root}/{folder}/in/{name}')}")
             needed += size
-        if int(answer["free_bytes"]) < needed + _SPARE_BYTES:
+        if int(answer["free_bytes"]) < needed + SPARE_BYTES:
             connection.ask("discard", folder=folder)
             raise _full(connection, needed, int(answer["free_bytes"]))
         if not batch:
@@ -104,9 +104,9 @@ def send(connection: Connection, jobs: Sequence[Job], folder: str) -> int:
         except RemoteFailed as failed:
             free = int(connection.ask("names", folder=folder)["free_bytes"])
             connection.ask("discard", folder=folder)
-            if free < needed + _SPARE_BYTES:
+            if free < needed + SPARE_BYTES:
                 raise _full(connection, needed, free) from failed
-            raise _failed(connection, "a picture cannot be written there", failed) from failed
+            raise not_transferred(connection, "a picture cannot be written there", failed) from failed
     return len(batch)
 
 
@@ -132,7 +132,7 @@ def fetch(connection: Connection, jobs: Sequence[Job], folder: str) -> tuple[Job
             except RemoteFailed as failed:
                 if "No space left" in failed.errors:
                     raise OutOfSpace("the disk here is full", where=str(parent), fix="Free some space.") from failed
-                raise _failed(connection, "a restored picture cannot be fetched", failed) from failed
+                raise not_transferred(connection, "a restored picture cannot be fetched", failed) from failed
             for job, name in here:
                 os.replace(Path(temporary) / name, job.destination)  # noqa: PTH105
                 done.append(job)
@@ -140,15 +140,4 @@ def fetch(connection: Connection, jobs: Sequence[Job], folder: str) -> tuple[Job
 
 
 def _full(connection: Connection, needed: int, free: int) -> OutOfSpace:
-    return OutOfSpace(
-        "the disk of the device is too full for the pictures",
-        where=connection.device.name,
-        expected=f"{(needed + _SPARE_BYTES) / 1e6:.0f} MB free",
-        got=f"{free / 1e6:.0f} MB",
-        fix="Free some space there.",
-    )
-
-
-def _failed(connection: Connection, what: str, failed: RemoteFailed) -> MissingDependency:
-    got = (failed.errors.strip().splitlines() or ["no reason stated"])[-1]
-    return MissingDependency(what, where=connection.device.name, got=got)
+    return disk_full(connection, "the pictures", needed, free, fix="Free some space there.")

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 
 import pytest
 
-from edgeir.cli.energy import energy_table, measure_energy
+from edgeir.cli.energy import energy_table, measure_energy, meters_for
 from edgeir.errors import MissingDependency
+from edgeir.runtime.power import MeterSearch
+from edgeir.runtime.power_nvml import NvmlMeter
 
 
 @dataclass
@@ -79,3 +81,10 @@ def test_a_meter_that_dies() -> None:
     found = measure_energy(lambda: None, [Meter(dead=True)], (), batch=1, idle_s=0.05, busy_s=0.05)
     assert found.picture is None
     assert "does not answer" in str(found.reason)
+
+
+def test_a_graphics_card_is_asked_about_its_own_work_only() -> None:
+    card, board = NvmlMeter.__new__(NvmlMeter), Meter()
+    search = MeterSearch((card, board), ())
+    assert meters_for("ort", search) == (board,)
+    assert meters_for("rtx", search) == (card, board)

@@ -12,7 +12,7 @@ import pytest
 
 from edgeir.bundle import Bundle
 from edgeir.errors import OutOfSpace
-from edgeir.remote import bundles
+from edgeir.remote import bundles, transfers
 from edgeir.remote.addresses import device_named, load_devices, save_devices
 from edgeir.remote.bundles import push
 from edgeir.remote.connection import Connection
@@ -71,7 +71,8 @@ def test_a_disk_that_fills_up_on_the_way(
     disk: Disk, make_bundle: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Somebody else writes while files come: the room that was there when the push began is gone."""
-    monkeypatch.setattr(bundles, "_SPARE_BYTES", 0)
+    for module in (bundles, transfers):
+        monkeypatch.setattr(module, "SPARE_BYTES", 0)
     opened = Bundle.open(make_bundle(tmp_path / "gain.edgeir", megabytes=9))
     send = bundles._send
 
