@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import importlib.util
+import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -40,6 +42,21 @@ _SIZES = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the README: it takes longest, and alone at the end it would leave the other processes idle."""
     items.sort(key=lambda item: item.path.name != "test_readme.py")
+
+
+def _surroundings() -> dict[str, str | None]:
+    variables = {name: os.environ.get(name) for name in ("HOME", "PATH", "TMPDIR", "XDG_CONFIG_HOME")}
+    return {**variables, "temporary folder": tempfile.gettempdir(), "folder": str(Path.cwd())}
+
+
+_FOUND = _surroundings()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """A file of tests leaves the process as it found it: what stays set reaches whatever this process tests next."""
+    yield
+    assert _surroundings() == _FOUND
 
 
 @pytest.fixture(scope="session")

@@ -39,7 +39,7 @@ def make_row(trial: Trial, *, settings: Settings = FULL, status: Any = "ok", **f
     return Outcome(trial=trial, settings=settings, status=status, **{**defaults, **fields})
 
 
-@pytest.fixture(scope="package", autouse=True)
+@pytest.fixture(scope="module", autouse=True)  # "package" would last to the end of the run: there is no __init__.py
 def own_turns(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Locks of the tests' own, here and in what they start: a sweep that runs on this machine is not waited for."""
     folder = str(tmp_path_factory.mktemp("turns"))
