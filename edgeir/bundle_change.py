@@ -6,7 +6,7 @@ What was made from a file that is replaced goes with it: a latency of the old en
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,30 +41,40 @@ class Change:
 
 
 def commit_change(writer: BundleWriter, bundle: Bundle, change: Change) -> Path:
-    """Put everything of ``bundle`` that stays into ``writer``, list what is new, and commit; returns the folder.
+    """Put what the bundle holds by now and stays into ``writer``, list what is new, and commit; returns the folder.
+
+    Others may have added to the bundle since it was opened: nobody else does while this goes on.
 
     Args:
         writer: of the same folder, opened with ``force``; it holds the new files and nothing else.
-        bundle: as it is now.
+        bundle: as it was when what is new was made.
         change: what is new.
 
     Raises:
-        BundleError: a file of the bundle changed under way, or a new one names a parent that is not there.
+        BundleError: a file of the bundle changed under way, or a new one names a parent that is not there, or is by
+            now another than the one it was made from.
         OutOfSpace, OutputError: see `BundleWriter.commit`; the bundle is then as it was.
     """
-    manifest = bundle.manifest
-    gone = _with_children({addition.path for addition in change.files}, manifest.artifacts)
-    for artifact in manifest.artifacts:
-        if artifact.path not in gone:
-            writer.adopt(bundle.path / artifact.path, artifact)
-    for addition in change.files:
-        writer.add(addition.path, addition.role, addition.parents)
-    return writer.commit(merged(manifest, change))
+    with writer.alone():
+        now = Bundle.open(bundle.path, verify=False)  # every file that stays is hashed below
+        manifest = now.manifest
+        new = {addition.path for addition in change.files}
+        for addition in change.files:
+            for parent in addition.parents:
+                if parent not in new:
+                    require_same(now, bundle, parent)
+        gone = with_children(new, manifest.artifacts)
+        for artifact in manifest.artifacts:
+            if artifact.path not in gone:
+                writer.adopt(now.path / artifact.path, artifact)
+        for addition in change.files:
+            writer.add(addition.path, addition.role, addition.parents)
+        return writer.commit(merged(manifest, change))
 
 
 def merged(manifest: Manifest, change: Change) -> Manifest:
     """What ``manifest`` says with ``change``, but for the list of files, which `BundleWriter.commit` writes."""
-    gone = _with_children({addition.path for addition in change.files}, manifest.artifacts)
+    gone = with_children({addition.path for addition in change.files}, manifest.artifacts)
     return dataclasses.replace(
         manifest,
         engines=(*_notes_left(manifest.engines, gone, change.engines), *change.engines),
@@ -81,7 +91,7 @@ def require_same(bundle: Bundle, before: Bundle, path: str) -> None:
     """
     now = {artifact.path: artifact.sha256 for artifact in bundle.manifest.artifacts}
     then = {artifact.path: artifact.sha256 for artifact in before.manifest.artifacts}
-    if now.get(path) != then[path]:
+    if now.get(path) != then.get(path):
         raise BundleError(
             "the bundle was changed while work on it went on, and what came of that no longer fits",
             where=str(bundle.path / path),
@@ -104,7 +114,9 @@ def fitting(extra: Manifest, base: Manifest) -> Change:
     added = additions_of(extra)
     taken: dict[str, Addition] = {}
     for artifact in extra.artifacts:
-        if artifact.path not in added or same.get(artifact.path) == artifact.sha256:
+        # What is the same stays, unless that which it was made from is replaced, and it would go with that.
+        stays = same.get(artifact.path) == artifact.sha256 and taken.keys().isdisjoint(artifact.parents)
+        if artifact.path not in added or stays:
             continue
         if all(parent in taken or same.get(parent) == listed[parent].sha256 for parent in artifact.parents):
             taken[artifact.path] = Addition(artifact.path, artifact.role, artifact.parents)
@@ -119,7 +131,19 @@ def fitting(extra: Manifest, base: Manifest) -> Change:
     )
 
 
-def _with_children(paths: set[str], artifacts: Sequence[Artifact]) -> set[str]:
+def without(manifest: Manifest, paths: Iterable[str]) -> Manifest:
+    """``manifest`` as if these files, and all that was made from them, had never been added."""
+    gone = with_children(paths, manifest.artifacts)
+    return dataclasses.replace(
+        manifest,
+        artifacts=tuple(one for one in manifest.artifacts if one.path not in gone),
+        engines=tuple(note for note in manifest.engines if note.path not in gone),
+        devices=_records_left(manifest.devices, gone),
+    )
+
+
+def with_children(paths: Iterable[str], artifacts: Sequence[Artifact]) -> set[str]:
+    """``paths``, and those of all files that were made from them."""
     gone = set(paths)
     for artifact in artifacts:  # parents come before their children
         if gone & set(artifact.parents):

@@ -7,7 +7,9 @@ A killed export leaves the old bundle or none::
               ▼
     NAME.edgeir/                  ── with force the old one waits as .NAME.edgeir.PID.TOKEN.old until then
 
-The running writer holds a lock on its folder; the next writer of the same destination clears what nobody holds.
+The running writer holds a lock on its folder; the next writer of the same destination clears what nobody holds. Whoever
+replaces a bundle holds ``.NAME.edgeir.lock`` while doing so, and to add to one from the last look at it on: of two
+additions that end at once, the second adds to the first.
 """
 
 from __future__ import annotations
@@ -18,13 +20,19 @@ import errno
 import os
 import secrets
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 
 from edgeir import leftovers
 from edgeir.errors import BundleError, OutputError
 from edgeir.manifest import MANIFEST_NAME, Artifact, Manifest, safe_path
-from edgeir.storage import SPACE_ERRNOS, flush_file, flush_folder, sha256_of, storage_error, writing
+from edgeir.storage import SPACE_ERRNOS, alone, flush_file, flush_folder, sha256_of, storage_error, writing
+
+# Where a file cannot be shared: another disk, somebody else's file, too many names, or a file system without links.
+_NO_LINKS = frozenset(
+    (errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOSYS, errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP)
+)
 
 
 class BundleWriter:
@@ -45,17 +53,21 @@ class BundleWriter:
     def __init__(self, destination: Path | str, *, force: bool = False) -> None:
         self.destination = Path(destination)
         self.force = force
+        self._place = _named(self.destination)  # wherever the process stands later, and whatever it is called
         self._folder: Path | None = None
+        self._is_alone = False
         self._lock: int | None = None
         self._artifacts: dict[str, Artifact] = {}
         self._stamps: dict[str, tuple[int, int]] = {}
 
     def __enter__(self) -> BundleWriter:
+        if not self._place.name:
+            raise OutputError("this is no folder that could be made", where=str(self.destination))
         with writing(self.destination):
-            leftovers.clear(self.destination)
+            leftovers.clear(self._place)
             self._require_free()
-            mark = f".{self.destination.name}.{os.getpid()}.{secrets.token_hex(4)}"
-            self._folder = self.destination.with_name(f"{mark}{leftovers.TEMPORARY}")
+            mark = f".{self._place.name}.{os.getpid()}.{secrets.token_hex(4)}"
+            self._folder = self._place.with_name(f"{mark}{leftovers.TEMPORARY}")
             try:
                 self._folder.mkdir()
                 self._lock = leftovers.hold(self._folder)
@@ -124,14 +136,19 @@ class BundleWriter:
             artifact: its path in this bundle, size and hash; the parents must have been added.
 
         Raises:
-            BundleError: the file is not what that manifest vouches for.
+            BundleError: the file is not what that manifest vouches for, or its path was taken before.
             OutOfSpace: it has to be copied, and the disk is full.
         """
         path = self.path(artifact.path)
-        try:
-            path.hardlink_to(source)
-        except OSError:  # another disk, or a file system without links
-            with writing(self.destination / artifact.path):
+        # Never onto a file that lies there: it may be one that is shared with another bundle.
+        if artifact.path in self._artifacts or os.path.lexists(path):
+            raise BundleError("the file was added to the bundle before", where=artifact.path)
+        with writing(self.destination / artifact.path):
+            try:
+                path.hardlink_to(source)
+            except OSError as error:
+                if error.errno not in _NO_LINKS:
+                    raise
                 shutil.copyfile(source, path)
         added = self.add(artifact.path, artifact.role, artifact.parents)
         if added != artifact:
@@ -164,20 +181,35 @@ class BundleWriter:
                 else:
                     flush_file(path)
             flush_folder(folder)
-            self._require_free()
-            self._move_into_place(folder)
-            flush_folder(self.destination.absolute().parent)
+            with contextlib.nullcontext() if self._is_alone else self.alone():
+                self._require_free()
+                self._move_into_place(folder)
+            flush_folder(self._place.parent)
         return self.destination
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """Let nobody else replace the destination while the block lasts; waits for whoever is at it.
+
+        Raises:
+            OutOfSpace, OutputError: no file can be made beside the destination.
+        """
+        with alone(self._place.with_name(f".{self._place.name}.lock")):
+            self._is_alone = True
+            try:
+                yield
+            finally:
+                self._is_alone = False
 
     def _move_into_place(self, folder: Path) -> None:
         old = folder.with_name(folder.name.removesuffix(leftovers.TEMPORARY) + leftovers.REPLACED)
         try:
-            if self.destination.exists():
-                self.destination.rename(old)
-            folder.rename(self.destination)
+            if self._place.exists():
+                self._place.rename(old)
+            folder.rename(self._place)
         except BaseException:
-            if old.exists() and not self.destination.exists():
-                old.rename(self.destination)
+            if old.exists() and not self._place.exists():
+                old.rename(self._place)
             raise
         self._folder = None
         leftovers.remove(old)
@@ -195,13 +227,13 @@ class BundleWriter:
     def _require_free(self) -> None:
         """Refuse a destination that exists, unless it is a bundle and ``force`` was given."""
         where = str(self.destination)
-        if self.destination.is_symlink():
+        if self._place.is_symlink():
             raise OutputError("it is a symbolic link", where=where, fix="Name the folder itself.")
-        if not self.destination.exists():
+        if not self._place.exists():
             return
         if not self.force:
             raise OutputError("it already exists", where=where, fix="Pass --force to replace it, or choose another.")
-        if not leftovers.is_replaceable(self.destination):
+        if not leftovers.is_replaceable(self._place):
             raise OutputError(
                 "it exists and is not a bundle, so it will not be replaced", where=where, fix="Choose another path."
             )
@@ -219,6 +251,12 @@ class BundleWriter:
             with contextlib.suppress(OSError):
                 os.close(self._lock)
             self._lock = None
+
+
+def _named(path: Path) -> Path:
+    """``path`` absolute, ending in a name: ``"."`` is a folder like any other."""
+    whole = path.absolute()
+    return whole if whole.name not in ("", "..") else whole.resolve()
 
 
 def _stamp(path: Path) -> tuple[int, int]:

@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,9 +87,50 @@ def atomic_write_bytes(path: Path, data: bytes) -> None:
         flush_folder(target.parent)
 
 
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold the lock file ``path`` for the block, waiting for whoever holds it; nothing is left of it afterwards.
+
+    Windows and file systems without locks let everybody in.
+
+    Raises:
+        OutOfSpace, OutputError: the file cannot be made.
+    """
+    if sys.platform == "win32":
+        yield
+        return
+    handle = _locked(path)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(handle)
+
+
+def _locked(path: Path) -> int:
+    """A handle that holds the lock on ``path``; its last holder removed the file, so that it is made anew then."""
+    import fcntl
+
+    while True:
+        with writing(path):
+            handle = os.open(path, os.O_CREAT | os.O_RDWR, 0o666)
+        try:
+            with contextlib.suppress(OSError):  # no locks there
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(path.stat(), os.fstat(handle)):
+                    return handle
+        except BaseException:
+            os.close(handle)
+            raise
+        os.close(handle)
+
+
 def flush_file(path: Path) -> None:
     """Ask the system to put the bytes of ``path`` on the disk; raises ``OSError``."""
-    with path.open("rb+") as file:
+    # Windows flushes only what may be written; elsewhere a read-only file of the user's can be flushed as well.
+    with path.open("rb" if os.name == "posix" else "rb+") as file:
         os.fsync(file.fileno())
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 from pathlib import Path
 
 import pytest
 
 from edgeir.bundle import Bundle
-from edgeir.bundle_change import Addition, Change, additions_of, commit_change, fitting, require_same
+from edgeir.bundle_change import Addition, Change, additions_of, commit_change, fitting, require_same, without
 from edgeir.bundle_writer import BundleWriter
 from edgeir.errors import BundleError
 from edgeir.manifest import SCHEMA_VERSION, Board, DeviceRecord, EngineNote, Manifest
@@ -123,6 +124,61 @@ def test_what_another_copy_has_to_give(path: Path) -> None:
     change = fitting(there, other)
     assert [one.path for one in change.files] == [CACHE]
     assert (change.engines, [record.files for record in change.devices]) == ((), [(CACHE,)])
+
+
+def test_an_addition_goes_with_what_it_was_made_from(path: Path) -> None:
+    add(path, b"engine", ENGINE, note=NOTE)
+    add(path, b"latency", Addition(BENCH, "bench", (PLAN,)))
+    whole = Bundle.open(path).manifest
+    left = without(whole, [PLAN])
+    assert [one.path for one in left.artifacts] == ["model.onnx", "report.html"]
+    assert (left.engines, left.devices) == ((), ())
+    assert without(whole, []) == whole
+    # A result that is the same in both copies goes with an engine that is not, so that it comes along.
+    other = dataclasses.replace(
+        whole, artifacts=tuple(dataclasses.replace(one, sha256="0" * 64) if one.path == PLAN else one
+                               for one in whole.artifacts)
+    )  # fmt: skip
+    assert [one.path for one in fitting(whole, other).files] == [PLAN, BENCH]
+
+
+def test_two_additions_that_end_at_once(path: Path) -> None:
+    """Each looked at the bundle before the other was done; neither is lost."""
+    names = [f"engines/{index}.plan" for index in range(4)]
+    opened = Bundle.open(path)
+    meet = threading.Barrier(len(names))
+    failed: list[BaseException] = []
+
+    def work(name: str) -> None:
+        try:
+            with BundleWriter(path, force=True) as writer:
+                writer.path(name).write_bytes(name.encode())
+                meet.wait(20)
+                commit_change(writer, opened, Change((Addition(name, "engine", ("model.onnx",)),)))
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert {one.path for one in Bundle.open(path).manifest.artifacts} == {"model.onnx", "report.html", *names}
+    assert [one.name for one in path.parent.iterdir()] == ["b.edgeir"]  # nor is a lock left
+
+
+def test_an_addition_to_a_bundle_that_was_exported_again(path: Path) -> None:
+    opened = Bundle.open(path)
+    with BundleWriter(path, force=True) as slow:
+        slow.path(PLAN).write_bytes(b"engine")
+        with BundleWriter(path, force=True) as quick:
+            quick.path("model.onnx").write_bytes(b"other")
+            quick.add("model.onnx", "model")
+            quick.commit(MANIFEST)
+        with pytest.raises(BundleError, match=r"model\.onnx: the bundle was changed while work on it went on"):
+            commit_change(slow, opened, Change((ENGINE,), (NOTE,)))
+    assert [one.path for one in Bundle.open(path).manifest.artifacts] == ["model.onnx"]
 
 
 def test_a_file_of_another_disk_is_copied(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

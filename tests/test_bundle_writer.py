@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import signal
@@ -210,6 +211,71 @@ def test_what_may_be_added(tmp_path: Path) -> None:
             writer.commit(MANIFEST)
     with pytest.raises(BundleError, match="is not open for writing"):
         writer.path("late.txt")
+
+
+def test_nothing_is_adopted_onto_a_file_that_is_there(tmp_path: Path) -> None:
+    """A file of the new bundle may be shared with the old one: what is copied onto it would change both."""
+    first, second = write(tmp_path / "a.edgeir"), write(tmp_path / "b.edgeir", b"two")
+    (theirs,) = Bundle.open(first).manifest.artifacts
+    (other,) = Bundle.open(second).manifest.artifacts
+    with BundleWriter(tmp_path / "c.edgeir") as writer:
+        writer.adopt(first / theirs.path, theirs)
+        with pytest.raises(BundleError, match=r"model\.onnx: the file was added to the bundle before"):
+            writer.adopt(second / other.path, other)
+        written = dataclasses.replace(other, path="x.onnx")
+        writer.path("x.onnx").hardlink_to(first / theirs.path)  # there, and not listed
+        with pytest.raises(BundleError, match=r"x\.onnx: the file was added to the bundle before"):
+            writer.adopt(second / other.path, written)
+    assert content(first) == b"one"
+
+
+def test_a_file_that_cannot_be_shared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write(tmp_path / "a.edgeir")
+    (artifact,) = Bundle.open(source).manifest.artifacts
+
+    def refuse(number: int) -> None:
+        def link(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(Path, "hardlink_to", link)
+
+    with BundleWriter(tmp_path / "b.edgeir") as writer:
+        refuse(errno.EIO)
+        with pytest.raises(OutputError, match="Input/output error"):
+            writer.adopt(source / artifact.path, artifact)
+        refuse(errno.ENOSPC)
+        with pytest.raises(OutOfSpace):
+            writer.adopt(source / artifact.path, artifact)
+        refuse(errno.EMLINK)
+        writer.adopt(source / artifact.path, artifact)
+        writer.commit(MANIFEST)
+    assert content(tmp_path / "b.edgeir") == b"one"
+
+
+def test_the_folder_one_stands_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    destination = write(tmp_path / "a.edgeir")
+    monkeypatch.chdir(destination)
+    write(Path(), b"two", force=True)
+    monkeypatch.chdir(tmp_path)
+    assert content(destination) == b"two"
+    monkeypatch.chdir(destination)
+    (tmp_path / "a.edgeir" / "engines").mkdir()
+    monkeypatch.chdir("engines")
+    write(Path(".."), b"three", force=True)
+    monkeypatch.chdir(tmp_path)
+    assert content(destination) == b"three"
+    assert names(tmp_path) == ["a.edgeir"]
+    with pytest.raises(OutputError, match="no folder that could be made"), BundleWriter(Path("/")):
+        pytest.fail("entered")
+
+
+def test_files_that_may_only_be_read(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "a.edgeir") as writer:
+        writer.path("model.onnx").write_bytes(b"one")
+        writer.path("model.onnx").chmod(0o444)
+        writer.add("model.onnx", "model")
+        writer.commit(MANIFEST)
+    assert content(tmp_path / "a.edgeir") == b"one"
 
 
 SLOW_WRITER = textwrap.dedent("""

@@ -8,14 +8,17 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO, Any
 
 import pytest
 
 from edgeir import storage
 from edgeir.errors import OutOfSpace, OutputError
-from edgeir.storage import atomic_write_bytes, sha256_of, writing
+from edgeir.storage import alone, atomic_write_bytes, flush_file, sha256_of, writing
 
 
 @contextlib.contextmanager
@@ -111,6 +114,50 @@ def test_unwritable_folder(tmp_path: Path) -> None:
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="the name is too long"), writing(tmp_path / "x"):
         (tmp_path / ("x" * 300)).write_bytes(b"")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="files elsewhere are flushed through a handle that may write")
+def test_a_file_that_may_only_be_read_is_flushed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may open anything for writing, so that the way it is opened is what is looked at."""
+    (tmp_path / "a").write_bytes(b"one")
+    modes: list[str] = []
+    opened = Path.open
+
+    def noted(self: Path, mode: str = "r") -> IO[Any]:
+        modes.append(mode)
+        return opened(self, mode)
+
+    monkeypatch.setattr(Path, "open", noted)
+    flush_file(tmp_path / "a")
+    assert modes == ["rb"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such locks")
+def test_one_at_a_time(tmp_path: Path) -> None:
+    """Many who wait for a file that each holder removes: never two at once, and nothing is left."""
+    inside, most = 0, 0
+
+    def work() -> None:
+        nonlocal inside, most
+        for _ in range(20):
+            with alone(tmp_path / "lock"):
+                inside += 1
+                most = max(most, inside)
+                time.sleep(0.0005)
+                inside -= 1
+
+    threads = [threading.Thread(target=work) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert (inside, most) == (0, 1)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(ValueError, match="ours"), alone(tmp_path / "lock"):
+        raise ValueError("ours")
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(OutputError, match="the folder does not exist"), alone(tmp_path / "none" / "lock"):
+        pytest.fail("entered")
 
 
 def test_an_unknown_reason_is_quoted(tmp_path: Path) -> None:

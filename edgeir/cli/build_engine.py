@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from edgeir.bundle import Bundle
-from edgeir.bundle_change import Addition, Change, commit_change, require_same
+from edgeir.bundle_change import Addition, Change, commit_change
 from edgeir.bundle_writer import BundleWriter
 from edgeir.cli.console import Console
-from edgeir.errors import MissingDependency, OutOfSpace
-from edgeir.export.engines.builder import build_engine, builder_version, target_for
+from edgeir.errors import EdgeIRError, MissingDependency, OutOfSpace
+from edgeir.export.engines.builder import build_engine, builder_version, target_here
 from edgeir.export.engines.choice import inputs_for, row_of
 from edgeir.export.engines.target import BuildResult, EngineTarget, Progress
 from edgeir.manifest import Board, DeviceRecord, EngineNote, Manifest
@@ -66,16 +69,18 @@ def build_with_tensorrt(task: BuildTask, console: Console) -> BuildOutcome:
     Raises:
         BundleError: the bundle is damaged, or holds no graph for this builder.
         MissingDependency: the builder is too old, or there is no plugin library.
-        OutOfSpace, OutputError: the bundle cannot be written; it is as it was.
+        OutOfSpace, OutputError: the bundle, or the place for the timing cache, cannot be written; it is as it was.
         BuildFailed: the builder refused, died or ran out of time; the bundle is as it was.
     """
     started = time.perf_counter()
     console.stage(f"opening {task.bundle}")
     bundle = Bundle.open(task.bundle)
+    if task.timing_cache is not None:
+        require_writable(task.timing_cache)
     version = builder_version(task.runtime)
     inputs = inputs_for(bundle, row_of(task.runtime, version), plugins=task.plugins, floats=task.floats)
     libraries = (_library(),) if task.plugins else ()
-    target = target_for(task.runtime, fp8=bundle.manifest.precision == "fp8")
+    target = target_here(task.runtime, fp8=bundle.manifest.precision == "fp8", say=console.say)
     marks = ("" if inputs.form is None else f"-{inputs.form.name}") + ("-plugins" if task.plugins else "")
     stem = f"engines/{task.runtime}-{version}-{target.architecture}{marks}"
     relative, graph = f"{stem}.plan", inputs.graph.relative_to(bundle.path).as_posix()
@@ -104,16 +109,17 @@ def build_with_tensorrt(task: BuildTask, console: Console) -> BuildOutcome:
         )
         console.stage(f"adding it: {result.bytes / 1e6:.1f} MB in {result.seconds:.0f} s")
         files = [Addition(relative, "engine", (graph,))]
+        tactics: bytes | None = None
         if cache is not None and cache.is_file():
             if task.timing_cache is not None:
-                atomic_write_bytes(task.timing_cache, cache.read_bytes())
+                tactics = cache.read_bytes()
                 cache.unlink()
             else:
                 files.append(Addition(f"{stem}.timing", TIMING_CACHE))
         note = EngineNote(task.runtime, version, target.architecture, relative, _sentence(result, target, graph))
-        now = Bundle.open(bundle.path)  # others may have added to it in the meantime
-        require_same(now, bundle, graph)
-        commit_change(writer, now, Change(tuple(files), (note,), (_record(files, before, result.seconds),)))
+        commit_change(writer, bundle, Change(tuple(files), (note,), (_record(files, before, result.seconds),)))
+    if tactics is not None and task.timing_cache is not None:
+        _keep(task.timing_cache, tactics, console)
     return BuildOutcome(bundle.path, note, built=True, seconds=time.perf_counter() - started)
 
 
@@ -146,10 +152,8 @@ def build_for_ort(task: BuildTask, console: Console) -> BuildOutcome:
         )
         note = EngineNote("ort", version, machine, relative, text)
         files = (Addition(relative, "engine", (graph,)),)
-        now = Bundle.open(bundle.path)
-        require_same(now, bundle, graph)
         seconds = time.perf_counter() - started
-        commit_change(writer, now, Change(files, (note,), (_record(files, before, seconds),)))
+        commit_change(writer, bundle, Change(files, (note,), (_record(files, before, seconds),)))
     return BuildOutcome(bundle.path, note, built=True, seconds=time.perf_counter() - started)
 
 
@@ -191,6 +195,23 @@ def last_build_s(manifest: Manifest, runtime: str) -> float | None:
     ours = {note.path for note in manifest.engines if note.runtime == runtime}
     found = [record.provenance.seconds for record in manifest.devices if ours & set(record.files)]
     return found[-1] if found else None
+
+
+def require_writable(path: Path) -> None:
+    """Raise now what writing a file to ``path`` would raise after an hour's build: `OutputError` or `OutOfSpace`."""
+    with writing(path):
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
+            pass
+
+
+def _keep(path: Path, tactics: bytes, console: Console) -> None:
+    """Write the timing cache; the engine is in the bundle by now, and a failure is a sentence."""
+    try:
+        atomic_write_bytes(path, tactics)
+    except EdgeIRError as error:
+        console.say(f"The engine is built, its timing cache could not be kept: {error}")
 
 
 def _record(files: list[Addition] | tuple[Addition, ...], state: BoardState, seconds: float) -> DeviceRecord:

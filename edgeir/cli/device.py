@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from edgeir.cli import device_bundles, device_work
+from edgeir.cli import device_bundles, device_jobs, device_work
 from edgeir.cli.console import Console, print_result
-from edgeir.errors import UsageError
+from edgeir.errors import MissingDependency, OutputError, UsageError
 
 if TYPE_CHECKING:
     from edgeir.remote.probe import Probe
@@ -56,11 +56,11 @@ def add(
     as_json: bool = _JSON,
 ) -> None:
     """Look at a machine, install this edgeir there, and remember it under a name."""
-    from edgeir.remote.addresses import Device, check_address, check_name, load_devices, save_devices
+    from edgeir.remote.addresses import Device, check_address, check_name, keep_device, load_devices
     from edgeir.remote.connection import Connection
     from edgeir.remote.install import Installation, check_requirements, install
     from edgeir.remote.probe import probe, require_usable
-    from edgeir.remote.wheel import check_wheel, make_wheel
+    from edgeir.remote.wheel import check_extras, check_wheel, make_wheel
 
     for option, path in (("--identity", identity), ("--ssh-config", config)):
         if path is not None and not path.is_file():
@@ -69,8 +69,6 @@ def add(
         raise UsageError("there is no such folder", where="--wheels", got=str(wheels))
     if python.startswith("-"):
         raise UsageError("no program", where="--python", got=repr(python))
-    if bad := [extra for extra in extras or () if not extra.isalnum()]:
-        raise UsageError("no extra of edgeir", where="--extra", got=repr(bad[0]))
     device = Device(
         check_name(name),
         check_address(address),
@@ -79,7 +77,7 @@ def add(
         config=None if config is None else str(config.resolve()),
     )
     requirements = check_requirements(packages if packages is not None else _RUNTIMES)
-    known = load_devices()  # a list that cannot be read is refused before the work
+    load_devices()  # a list that cannot be read is refused before the work
     console = Console(stages=3)
     with Connection(device) as connection, tempfile.TemporaryDirectory(prefix="edgeir-") as temporary:
         console.stage(f"looking at {address}")
@@ -92,7 +90,7 @@ def add(
         what = Installation(
             chosen,
             requirements,
-            extras=tuple(extras or ()),
+            extras=check_extras(chosen, extras or ()),
             wheels=wheels,
             system=found.tensorrt_in_python if system is None else system,
             again=again,
@@ -101,7 +99,7 @@ def add(
         there = Connection(device)
         with there:
             state = there.ask("state")
-    save_devices({**known, name: device})
+    keep_device(device)
     if as_json:
         print_result(json.dumps({"device": asdict(device), "probe": found.to_dict(), **state}, indent=2))
     else:
@@ -135,15 +133,22 @@ def remove(
     there: bool = typer.Option(False, "--there", help="Also remove edgeir's whole folder on the device."),
 ) -> None:
     """Forget a machine; what is on it stays, unless --there."""
-    from edgeir.remote.addresses import device_named, load_devices, save_devices
+    from edgeir.remote.addresses import device_named, forget_device
     from edgeir.remote.connection import Connection
 
     device = device_named(name)
     if there:
         with Connection(device) as connection:
-            for folder in ("bundles", "incoming", "jobs", "runs", "wheels", "envs"):  # its own environment last
-                connection.ask("discard", folder=folder)
-    save_devices({key: value for key, value in load_devices().items() if key != name})
+            device_jobs.end(connection, device_jobs.running(connection))
+            # Its own environment last: nothing answers there from then on.
+            left = [one for one in ("bundles", "incoming", "jobs", "runs", "wheels", "id", "envs")
+                    if connection.ask("discard", folder=one)["left"]]  # fmt: skip
+        if left:
+            raise OutputError(
+                "not everything there could be removed", where=name, got=f"{', '.join(left)} in {device.root} left",
+                fix="Remove it there, then 'edgeir device remove' without --there.",
+            )  # fmt: skip
+    forget_device(name)
     print_result(f"Removed {name}.{'' if there else f' Its folder {device.root} is still there.'}\n")
 
 
@@ -158,16 +163,28 @@ def doctor(name: str = typer.Argument(..., metavar="NAME"), as_json: bool = _JSO
 
     device = device_named(name)
     with Connection(device) as connection:
+        state = connection.ask("state")  # first: it says what to do where the environment is gone
         found = probe(connection, python=device.python, folder=device.root)
-        state = connection.ask("state")
         try:
-            parts = json.loads(connection.run([device_work.program(device), "doctor", "--json"]))
+            said = connection.run([device_work.program(device), "doctor", "--json"])
         except RemoteFailed as failed:
             raise connection.broken(failed) from failed
+        parts = _value(said, name)
     if as_json:
         print_result(json.dumps({"name": name, "probe": found.to_dict(), **state, "doctor": parts}, indent=2))
         return
     print_result(emit(_doctor_report(name, found, state, parts, __version__), "text"))
+
+
+def _value(said: str, name: str) -> dict[str, Any]:
+    """The JSON object that a command printed, after whatever a login shell says."""
+    lines = said.splitlines()
+    first = next((index for index, line in enumerate(lines) if line.startswith("{")), 0)
+    try:
+        return dict(json.loads("\n".join(lines[first:])))
+    except (TypeError, ValueError) as error:
+        got = said.strip()[-80:] or "nothing"
+        raise MissingDependency("'edgeir doctor' gave no answer there", where=name, got=got) from error
 
 
 def _doctor_report(name: str, found: Probe, state: dict[str, Any], parts: dict[str, Any], here: str):  # type: ignore[no-untyped-def]
@@ -227,6 +244,7 @@ def _tensorrt(found: Probe) -> str:
 app.command("push")(device_bundles.push)
 app.command("pull")(device_bundles.pull)
 _PASSED_ON = {"allow_extra_args": True, "ignore_unknown_options": True}
+app.command("stop")(device_jobs.stop)
 app.command("build", context_settings=_PASSED_ON)(device_work.build)
 app.command("bench", context_settings=_PASSED_ON)(device_work.bench)
 app.command("run", context_settings=_PASSED_ON)(device_work.run)

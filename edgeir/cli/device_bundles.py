@@ -33,11 +33,16 @@ def push(name: str = NAME, bundle: Path = BUNDLE, as_json: bool = JSON) -> None:
     pushed = done[0]
     if as_json:
         value = {"device": name, "bundle": bundles.board_name(opened.path), "files": pushed.files}
-        print_result(json.dumps({**value, "bytes": pushed.bytes, "kept": list(pushed.kept)}, indent=2))
+        value |= {"bytes": pushed.bytes, "kept": list(pushed.kept), "dropped": list(pushed.dropped)}
+        print_result(json.dumps(value, indent=2))
         return
     count = "1 file" if pushed.files == 1 else f"{pushed.files} files"
     text = f"{count} sent" if pushed.files else "Nothing to send: it is up to date"
+    if not pushed.files and (pushed.kept or pushed.dropped):
+        text = "Nothing to send"
     kept = f", {len(pushed.kept)} that were made there stay" if pushed.kept else ""
+    if pushed.dropped:
+        kept += f", damaged there and removed: {', '.join(pushed.dropped)}"
     print_result(f"{text}{kept}.\nNext:\n  edgeir device build {name} {shlex.quote(str(bundle))}\n")
 
 
@@ -52,7 +57,10 @@ def pull(name: str = NAME, bundle: Path = BUNDLE, as_json: bool = JSON) -> None:
     device, opened, console = device_named(name), Bundle.open(bundle), Console()
     with Connection(device) as connection:
         paths = bundles.pull(
-            connection, opened, lambda _, writer: last_bench(connection, opened, writer), say=console.say
+            connection,
+            opened,
+            lambda there, built, writer: last_bench(connection, opened, writer, there, built),
+            say=console.say,
         )
     if as_json:
         print_result(json.dumps({"device": name, "bundle": str(bundle), "files": list(paths)}, indent=2))

@@ -5,13 +5,14 @@ What follows the named arguments is passed on to the command of the same name th
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import shlex
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
@@ -22,8 +23,13 @@ from edgeir.errors import BuildFailed, CheckFailed, EdgeIRError, MissingDependen
 if TYPE_CHECKING:
     from edgeir.bundle import Bundle
     from edgeir.remote.addresses import Device
+    from edgeir.remote.connection import Connection
     from edgeir.remote.jobs import JobEnd
-    from edgeir.remote.pictures import Job
+
+
+class _Damaged(MissingDependency):
+    """A result that is none: it counts as taken, for it will not get better."""
+
 
 _ENDS: dict[int, type[EdgeIRError]] = {1: CheckFailed, 2: UsageError, 3: MissingDependency, 4: BuildFailed}
 JSON = typer.Option(False, "--json", help="Print one JSON value.")
@@ -33,34 +39,52 @@ _OURS = ("--json", "-o", "--output", "--debug")
 
 def build(context: typer.Context, name: str = NAME, bundle: Path = BUNDLE, as_json: bool = JSON) -> None:
     """Build an engine on a machine; options of 'edgeir build' may follow. Called again, it attaches to what runs."""
+    from edgeir.remote.bundles import require_pushed
+    from edgeir.remote.connection import Connection
     from edgeir.remote.results import graph_digest
 
     device, opened, arguments = _given(name, bundle, context.args)
-    key = f"build-{_place(opened)}-{graph_digest(opened)}-{_digest(arguments)}"
-    end = _work(device, opened, key, ["build", _remote(device, opened), "--json", *arguments])
-    answer = json.loads(end.output)
-    if as_json:
-        print_result(json.dumps({"device": name, "found": end.found, **answer}, indent=2))
-        return
-    what = "Built" if answer["built"] else "Already built"
-    print_result(
-        f"{what} on {name}: {answer['engine']}\n{answer['note']}\n"
-        f"Next:\n  edgeir device bench {name} {shlex.quote(str(bundle))}\n"
-        f"  edgeir device pull {name} {shlex.quote(str(bundle))}\n"
-    )
+
+    def show(end: JobEnd | None) -> None:
+        if end is None or end.exit:
+            return
+        answer: dict[str, Any] = _read(json.loads, end, name)
+        if as_json:
+            print_result(json.dumps({"device": name, "found": end.found, **answer}, indent=2))
+            return
+        what = "Built" if answer["built"] else "Already built"
+        print_result(
+            f"{what} on {name}: {answer['engine']}\n{answer['note']}\n"
+            f"Next:\n  edgeir device bench {name} {shlex.quote(str(bundle))}\n"
+            f"  edgeir device pull {name} {shlex.quote(str(bundle))}\n"
+        )
+
+    with Connection(device) as connection:
+        # Not of engines: it makes one, and the same command must find its result.
+        digest = graph_digest(require_pushed(connection, opened))
+        key = f"build-{_place(opened)}-{digest}-{_digest(arguments)}"
+        _work(connection, key, ["build", _remote(device, opened), "--json", *arguments], show)
 
 
 def bench(context: typer.Context, name: str = NAME, bundle: Path = BUNDLE, as_json: bool = JSON) -> None:
     """Time a bundle on a machine; options of 'edgeir bench' may follow. 'pull' brings the result into the bundle."""
+    from edgeir.remote.bundles import require_pushed
+    from edgeir.remote.connection import Connection
     from edgeir.remote.results import bench_key
     from edgeir.report.formats import emit
     from edgeir.report.json_format import report_from_json
 
     device, opened, arguments = _given(name, bundle, context.args)
-    key = f"{bench_key(opened)}{_digest(arguments)}"
-    end = _work(device, opened, key, ["bench", _remote(device, opened), "--json", *arguments])
-    report = report_from_json(end.output, where=name)
-    print_result(end.output if as_json else emit(report, "text"))
+
+    def show(end: JobEnd | None) -> None:
+        if end is None or end.exit:
+            return
+        report = _read(partial(report_from_json, where=name), end, name)
+        print_result(end.output if as_json else emit(report, "text"))
+
+    with Connection(device) as connection:
+        key = f"{bench_key(opened, require_pushed(connection, opened))}{_digest(arguments)}"
+        _work(connection, key, ["bench", _remote(device, opened), "--json", *arguments], show)
 
 
 def run(
@@ -72,41 +96,55 @@ def run(
     as_json: bool = JSON,
 ) -> None:
     """Restore a picture or a folder of pictures on a machine; options of 'edgeir run' may follow."""
+    from edgeir.cli.run_jobs import picture_jobs
     from edgeir.remote import pictures
     from edgeir.remote.bundles import require_pushed
     from edgeir.remote.connection import Connection
-    from edgeir.remote.results import graph_digest
+    from edgeir.remote.refusals import Unreachable
+    from edgeir.remote.results import work_digest
 
     device, opened, arguments = _given(name, bundle, context.args)
-    jobs = _jobs(source, output)
     console = Console()
-    key = f"run-{_place(opened)}-{graph_digest(opened)}-{pictures.digest_of(jobs, arguments)}"
-    place = f"runs/{key}"
+    jobs = [pictures.Job(job.source, job.destination) for job in picture_jobs(source, output, console)]
+    done: tuple[pictures.Job, ...] = ()
+    over = False
     with Connection(device) as connection:
-        require_pushed(connection, opened)
+        digest = work_digest(require_pushed(connection, opened))
+        key = f"run-{_place(opened)}-{digest}-{pictures.digest_of(jobs, arguments)}"
+        place = f"runs/{key}"
+        there = f"{device.root}/{place}"
         sent = pictures.send(connection, jobs, place)
         console.say(f"{sent} of {len(jobs)} pictures sent")
-    if source.is_dir():
-        where = [f"{device.root}/{place}/in", "-o", f"{device.root}/{place}/out"]
-    else:
-        (first,), (restored,) = pictures.numbered(jobs, "in"), pictures.numbered(jobs, "out")
-        where = [f"{device.root}/{place}/in/{first}", "-o", f"{device.root}/{place}/out/{restored}"]
-    failed: EdgeIRError | None = None
-    named = partial(pictures.with_own_names, jobs=jobs, source=source, output=output, folder=f"{device.root}/{place}")
-    try:
-        _work(device, opened, key, ["run", _remote(device, opened), *where, "--json", *arguments], named)
-    except UsageError as error:  # of a folder, some pictures may have been restored
-        failed = error
-    with Connection(device) as connection:
-        done = pictures.fetch(connection, jobs, place)
-        connection.ask("discard", folder=place)
-    if as_json:
-        rows = [{"input": str(job.source), "output": str(job.destination)} for job in done]
-        print_result(json.dumps({"device": name, "restored": rows, "of": len(jobs)}, indent=2))
-    else:
-        print_result("".join(f"{job.destination}\n" for job in done))
-    if failed is not None:
-        raise failed
+        first, restored = pictures.numbered(jobs, "in")[0], pictures.numbered(jobs, "out")[0]
+        where = [f"{there}/in", "-o", f"{there}/out"]
+        if not source.is_dir():
+            where = [f"{there}/in/{first}", "-o", f"{there}/out/{restored}"]
+
+        def fetch(end: JobEnd | None) -> None:  # also of a command that failed: it may have restored some before
+            nonlocal done, over
+            done = pictures.fetch(connection, jobs, place)
+            over = end is not None
+            if as_json:
+                rows = [{"input": str(job.source), "output": str(job.destination)} for job in done]
+                print_result(json.dumps({"device": name, "restored": rows, "of": len(jobs)}, indent=2))
+            elif done:
+                print_result("".join(f"{job.destination}\n" for job in done))
+
+        named = partial(pictures.with_own_names, jobs=jobs, source=source, output=output, folder=there)
+        try:
+            _work(connection, key, ["run", _remote(device, opened), *where, "--json", *arguments], fetch, named)
+        finally:
+            if over:
+                with contextlib.suppress(Unreachable):
+                    connection.ask("discard", folder=place)
+    if len(done) < len(jobs):
+        raise MissingDependency(
+            "the results are gone there",
+            where=name,
+            expected=f"{len(jobs)} pictures",
+            got=str(len(done)),
+            fix="Somebody else took them, or emptied the folder: run the command again.",
+        )
 
 
 def program(device: Device) -> str:
@@ -124,29 +162,52 @@ def _given(name: str, bundle: Path, arguments: Sequence[str]) -> tuple[Device, B
     return device_named(name), Bundle.open(bundle), list(arguments)
 
 
-def _work(device: Device, bundle: Bundle, key: str, arguments: list[str], named: Callable[[str], str] = str) -> JobEnd:
-    """Run an edgeir command there to its end; ``named`` puts names of here into what it says.
+def _work(
+    connection: Connection,
+    key: str,
+    arguments: Sequence[str],
+    use: Callable[[JobEnd | None], None],
+    named: Callable[[str], str] = str,
+) -> None:
+    """Run an edgeir command there to its end.
+
+    Args:
+        connection: to the machine.
+        key: of the job.
+        arguments: of the command.
+        use: given the end, also a bad one, and ``None`` where there is none; only then the result counts as taken.
+        named: puts names of here into what the command says.
 
     Raises:
         EdgeIRError: with the exit code and the sentence that the command there ended with.
     """
-    from edgeir.remote.bundles import require_pushed
-    from edgeir.remote.connection import Connection
-    from edgeir.remote.jobs import run_job
+    from edgeir.remote.jobs import mark_taken, run_job
+    from edgeir.remote.refusals import Unreachable
 
-    console = Console()
-    fresh = "--force" in arguments
-    with Connection(device) as connection:
-        require_pushed(connection, bundle)
-        command = [program(device), *arguments]
-        try:
-            end = run_job(connection, key, command, lambda text: console.say(named(text)), fresh=fresh)
-        except KeyboardInterrupt:
-            console.say(f"The work goes on on {device.name}: the same command attaches to it again.")
-            raise
+    device, console = connection.device, Console()
+    try:
+        end = run_job(connection, key, [program(device), *arguments], lambda text: console.say(named(text)))
+    except KeyboardInterrupt:
+        console.say(f"The work goes on on {device.name}: the same command attaches to it again.")
+        raise
+    except Unreachable:
+        raise
+    except EdgeIRError:
+        use(None)
+        raise
+    damaged: _Damaged | None = None
+    try:
+        use(end)
+    except _Damaged as error:
+        damaged = error
+    try:
+        mark_taken(connection, end, console.say)
+    except Unreachable as error:
+        console.say(f"{error} The same command would show this result once more.")
+    if damaged is not None:
+        raise damaged
     if end.exit:
         _fail(device, end, named)
-    return end
 
 
 def _fail(device: Device, end: JobEnd, named: Callable[[str], str]) -> NoReturn:
@@ -156,6 +217,24 @@ def _fail(device: Device, end: JobEnd, named: Callable[[str], str]) -> NoReturn:
     if end.exit < 0 or end.exit > max(_ENDS):
         raise MissingDependency(f"the command died there with {end.exit}", where=device.name, got=said)
     raise kind(said, where=device.name)
+
+
+_Value = TypeVar("_Value")
+
+
+def _read(read: Callable[[str], _Value], end: JobEnd, name: str) -> _Value:
+    """What a command that ended well printed.
+
+    Raises:
+        _Damaged: it cannot be read: the disk was full, for example.
+    """
+    try:
+        return read(end.output)
+    except (ValueError, UsageError) as error:
+        raise _Damaged(
+            "the result of the command is damaged there", where=name, got=end.output.strip()[-80:] or "nothing",
+            fix="Run the command again.",
+        ) from error  # fmt: skip
 
 
 def _place(bundle: Bundle) -> str:
@@ -170,33 +249,3 @@ def _remote(device: Device, bundle: Bundle) -> str:
 
 def _digest(arguments: Sequence[str]) -> str:
     return hashlib.sha256("\0".join(arguments).encode()).hexdigest()[:8]
-
-
-def _jobs(source: Path, output: Path) -> list[Job]:
-    """The pictures and where each goes; the same names as 'edgeir run' gives them here.
-
-    Raises:
-        PictureError: there is no such picture.
-        OutputError: a folder of pictures needs a folder to go to, or an unknown format was asked for.
-    """
-    from edgeir.errors import OutputError, PictureError
-    from edgeir.imaging.listing import list_pictures
-    from edgeir.imaging.writing import format_of
-    from edgeir.remote.pictures import Job
-
-    def writable(path: Path) -> str:
-        try:
-            format_of(path)
-        except EdgeIRError:
-            return f"{path.name}.png"
-        return path.name
-
-    if not source.exists():
-        raise PictureError("there is no such file or folder", where=str(source))
-    if source.is_dir():
-        if output.exists() and not output.is_dir():
-            raise OutputError("a folder of pictures needs a folder to go to", where=str(output), got="a file")
-        return [Job(path, output / writable(path)) for path in list_pictures(source).pictures]
-    destination = output / writable(source) if output.is_dir() else output
-    format_of(destination)
-    return [Job(source, destination)]

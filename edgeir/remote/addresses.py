@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 from edgeir.errors import UsageError, nearest
-from edgeir.storage import atomic_write_bytes, writing
+from edgeir.storage import alone, atomic_write_bytes, writing
 
 FILE_VERSION = 1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}")
@@ -125,6 +126,35 @@ def save_devices(devices: Mapping[str, Device], file: Path | None = None) -> Non
                for name, device in devices.items()}  # fmt: skip
     text = json.dumps({"version": FILE_VERSION, "devices": entries}, indent=2) + "\n"
     atomic_write_bytes(path, text.encode())
+
+
+def keep_device(device: Device, file: Path | None = None) -> None:
+    """Write ``device`` into the list, in the place of another of its name.
+
+    Raises:
+        UsageError, OutOfSpace, OutputError: see `load_devices` and `save_devices`.
+    """
+    with _changing(file or devices_file()) as path:
+        save_devices({**load_devices(path), device.name: device}, path)
+
+
+def forget_device(name: str, file: Path | None = None) -> None:
+    """Remove a device from the list.
+
+    Raises:
+        UsageError, OutOfSpace, OutputError: see `load_devices` and `save_devices`.
+    """
+    with _changing(file or devices_file()) as path:
+        save_devices({key: device for key, device in load_devices(path).items() if key != name}, path)
+
+
+@contextlib.contextmanager
+def _changing(path: Path) -> Iterator[Path]:
+    """Of two commands that change the list at once, the second changes what the first wrote."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    with alone(path.with_name(f".{path.name}.lock")):
+        yield path
 
 
 def device_named(name: str) -> Device:

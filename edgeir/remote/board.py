@@ -1,5 +1,7 @@
 """What runs on a device: ``python -m edgeir.remote.board QUESTION JSON``, one answer line at the end of stdout.
 
+``-`` in the place of the JSON reads it from standard input. What comes before the begin mark is a login shell's.
+
 Questions that only handle files and processes import nothing heavy: a Jetson answers them in a tenth of a second.
 """
 
@@ -19,6 +21,7 @@ from edgeir.errors import EdgeIRError, MissingDependency, OutOfSpace, OutputErro
 from edgeir.remote import board_bundles, board_jobs
 
 ANSWER = "edgeir-answer"
+BEGIN = "edgeir-begin"
 
 
 def state(root: Path) -> dict[str, Any]:
@@ -33,9 +36,15 @@ def state(root: Path) -> dict[str, Any]:
 
 
 def discard(root: Path, *, folder: str) -> dict[str, Any]:
-    """Remove a folder below the root."""
-    shutil.rmtree(inside(root, folder), ignore_errors=True)
-    return {}
+    """Remove a folder or file below the root, unless a job works in it; ``left``: whether something of it is there."""
+    place = inside(root, folder)
+    if place.parent == root.resolve() / "runs" and board_jobs.is_running(root / "jobs" / place.name):
+        return {"left": True}
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
+    return {"left": place.exists()}
 
 
 def make(root: Path, *, folder: str) -> dict[str, Any]:
@@ -65,10 +74,14 @@ QUESTIONS: Mapping[str, Callable[..., dict[str, Any]]] = {
     "make": make,
     "names": names,
     "inventory": board_bundles.inventory,
+    "architectures": board_bundles.architectures,
     "assemble": board_bundles.assemble,
     "start": board_jobs.start,
     "follow": board_jobs.follow,
-    "take": board_jobs.take,
+    "read": board_jobs.read,
+    "mark": board_jobs.mark,
+    "running": board_jobs.running,
+    "stop": board_jobs.stop,
     "results": board_jobs.results,
     "supervise": board_jobs.supervise,
 }
@@ -77,8 +90,11 @@ QUESTIONS: Mapping[str, Callable[..., dict[str, Any]]] = {
 def main(arguments: list[str]) -> int:
     """Answer one question; exit code 0 with an answer, 1 with an error in it."""
     question, words = arguments
-    request = json.loads(words)
+    request = json.loads(sys.stdin.read() if words == "-" else words)
     nonce, root = request.pop("nonce"), Path(request.pop("root"))
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(f"\n{BEGIN}:{nonce}\n")
+        sys.stdout.flush()
     try:
         if question not in QUESTIONS:
             raise MissingDependency(

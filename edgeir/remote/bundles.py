@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeir.bundle import Bundle
-from edgeir.bundle_change import Change, commit_change, fitting
+from edgeir.bundle_change import Change, commit_change
 from edgeir.bundle_writer import BundleWriter
 from edgeir.errors import BundleError, MissingDependency, OutOfSpace
 from edgeir.manifest import MANIFEST_NAME, Artifact, Manifest
+from edgeir.remote.additions import brought_back, for_device, machines_matter, sound_part
 from edgeir.remote.connection import Connection, RemoteFailed, quoted, stand_in
 from edgeir.remote.refusals import Unreachable
 from edgeir.remote.transfers import SPARE_BYTES, disk_full, not_transferred
@@ -26,18 +27,17 @@ from edgeir.storage import sha256_of
 
 RETRIES = 4
 # All others are what an engine there is built from and a picture there restored with.
-_IDLE_ROLES = frozenset(
-    {"reference", "plan", "ranges", "engine", "timing-cache", "report-html", "report-json", "bench"}
-)
+IDLE_ROLES = frozenset({"reference", "plan", "ranges", "engine", "timing-cache", "report-html", "report-json", "bench"})
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What a push did: files and bytes sent, and files made there that stay."""
+    """What a push did: files and bytes sent, files made there that stay, and those that were damaged and went."""
 
     files: int
     bytes: int
     kept: tuple[str, ...]
+    dropped: tuple[str, ...] = ()
 
 
 def board_name(folder: Path) -> str:
@@ -52,9 +52,7 @@ def board_name(folder: Path) -> str:
 
 def there(connection: Connection, bundle: Bundle) -> Manifest | None:
     """The manifest of a device's copy of ``bundle``, ``None`` where it has none."""
-    answer = connection.ask("inventory", name=board_name(bundle.path))
-    text = answer["manifest"]
-    return None if text is None else Manifest.from_json(text, where=f"{connection.device.name}:{MANIFEST_NAME}")
+    return _manifest(connection.ask("inventory", name=board_name(bundle.path))["manifest"], connection)
 
 
 def require_pushed(connection: Connection, bundle: Bundle) -> Manifest:
@@ -69,14 +67,14 @@ def require_pushed(connection: Connection, bundle: Bundle) -> Manifest:
     if manifest is None:
         raise MissingDependency("the bundle is not on the device", where=name, fix=fix)
     listed = {artifact.path: artifact.sha256 for artifact in manifest.artifacts}
-    ours = [one for one in bundle.manifest.artifacts if one.role not in _IDLE_ROLES]
+    ours = [one for one in bundle.manifest.artifacts if one.role not in IDLE_ROLES]
     if any(listed.get(one.path) != one.sha256 for one in ours):
         raise MissingDependency("the device has another version of the bundle", where=name, fix=fix)
     return manifest
 
 
 def push(connection: Connection, bundle: Bundle, say: Callable[[str], None] = lambda text: None) -> Pushed:
-    """Bring a device's copy of a bundle up to date.
+    """Bring a device's copy of a bundle up to date, but for what is of no use there (`edgeir.remote.additions`).
 
     Args:
         connection: to the device.
@@ -88,14 +86,15 @@ def push(connection: Connection, bundle: Bundle, say: Callable[[str], None] = la
         OutOfSpace: the device's disk is full; its old copy is whole, and what came is removed.
     """
     name = board_name(bundle.path)
-    manifest = bundle.manifest
-    text = (bundle.path / MANIFEST_NAME).read_text(encoding="utf-8")
+    machines = connection.ask("architectures")["architectures"] if machines_matter(bundle.manifest) else None
     sent = sent_bytes = 0
     for _ in range(2):  # a file that came damaged is sent once more, whole
         answer = connection.ask("inventory", name=name, hash_files=True)
         sound = set(answer["sound"])
+        board = _manifest(answer["manifest"], connection)
+        manifest = for_device(bundle.manifest, None if board is None else sound_part(board, sound), machines)
         missing = {one.sha256: one for one in manifest.artifacts if one.sha256 not in sound}
-        if not missing and _holds_all(answer["manifest"], manifest):
+        if not missing and answer["whole"] and board is not None and _holds_all(board, manifest):
             return Pushed(0, 0, ())
         incoming = {digest: int(size) for digest, size in answer["incoming"].items()}
         wanted = tuple(one for one in missing.values() if incoming.get(one.sha256) != one.bytes)
@@ -108,12 +107,12 @@ def push(connection: Connection, bundle: Bundle, say: Callable[[str], None] = la
             _send(connection, bundle, wanted, incoming, name)
         sent, sent_bytes = sent + len(wanted), sent_bytes + needed
         try:
-            made = connection.ask("assemble", name=name, manifest=text)
+            made = connection.ask("assemble", name=name, manifest=manifest.to_json())
         except OutOfSpace:
             _discard(connection, name)
             raise
         if not made["damaged"]:
-            return Pushed(sent, sent_bytes, tuple(made["kept"]))
+            return Pushed(sent, sent_bytes, tuple(made["kept"]), tuple(made["dropped"]))
         say(f"files that came damaged and are sent again: {len(made['damaged'])}")
     raise BundleError("files come damaged every time", where=connection.device.name, fix="Check its disk and memory.")
 
@@ -121,7 +120,7 @@ def push(connection: Connection, bundle: Bundle, say: Callable[[str], None] = la
 def pull(
     connection: Connection,
     bundle: Bundle,
-    results: Callable[[Manifest, BundleWriter], Change] | None = None,
+    results: Callable[[Manifest, Change, BundleWriter], Change] | None = None,
     say: Callable[[str], None] = lambda text: None,
 ) -> tuple[str, ...]:
     """Bring engines, timing caches and results that were made on a device back into the bundle here.
@@ -129,7 +128,7 @@ def pull(
     Args:
         connection: to the device.
         bundle: an opened one.
-        results: adds files of its own to the writer, given the manifest there.
+        results: adds files of its own to the writer, given the manifest there and what is brought from there.
         say: told what is fetched.
 
     Returns:
@@ -137,25 +136,25 @@ def pull(
 
     Raises:
         Unreachable, MissingDependency: see `require_pushed`.
-        BundleError: a file came damaged.
+        BundleError: a file came damaged, the bundle here was exported again in the meantime, or see `brought_back`.
         OutOfSpace, OutputError: the bundle here cannot be written; it is as it was.
     """
     board = require_pushed(connection, bundle)
-    change = fitting(board, bundle.manifest)
+    change = brought_back(board, bundle.manifest, device=connection.device.name)
     listed = {one.path: one for one in board.artifacts}
     with BundleWriter(bundle.path, force=True) as writer:
         wanted = [listed[one.path] for one in change.files]
         if wanted:
             say(f"fetching {len(wanted)} files, {sum(one.bytes for one in wanted) / 1e6:.1f} MB")
             _fetch(connection, board_name(bundle.path), wanted, writer)
-        more = results(board, writer) if results is not None else Change(())
+        more = results(board, change, writer) if results is not None else Change(())
         whole = Change(
             (*change.files, *more.files),
             (*change.engines, *more.engines),
             (*change.devices, *more.devices),
         )
         if whole.files:
-            commit_change(writer, Bundle.open(bundle.path), whole)
+            commit_change(writer, bundle, whole)
     return tuple(one.path for one in whole.files)
 
 
@@ -176,11 +175,12 @@ def retrying(action: Callable[[], None], say: Callable[[str], None], sleep: Call
     return None
 
 
-def _holds_all(text: str | None, manifest: Manifest) -> bool:
-    """Whether the copy there says all that the one here says."""
-    if text is None:
-        return False
-    board = Manifest.from_json(text, where=MANIFEST_NAME)
+def _manifest(text: str | None, connection: Connection) -> Manifest | None:
+    return None if text is None else Manifest.from_json(text, where=f"{connection.device.name}:{MANIFEST_NAME}")
+
+
+def _holds_all(board: Manifest, manifest: Manifest) -> bool:
+    """Whether the copy there says all that is pushed."""
     same = dataclasses.replace(
         board,
         artifacts=manifest.artifacts,
@@ -221,7 +221,8 @@ def _send(
 def _fetch(connection: Connection, name: str, artifacts: Sequence[Artifact], writer: BundleWriter) -> None:
     place = f"{connection.device.root}/bundles/{name}"
     with tempfile.TemporaryDirectory(prefix=".edgeir-", dir=writer.destination.absolute().parent) as temporary:
-        batch = [f"get {quoted(f'{place}/{one.path}')} {one.sha256}" for one in artifacts]
+        numbered = [(f"{index:04d}", one) for index, one in enumerate(artifacts)]  # two may have one hash
+        batch = [f"get {quoted(f'{place}/{one.path}')} {number}" for number, one in numbered]
         try:
             connection.transfer(batch, Path(temporary))
         except RemoteFailed as failed:
@@ -231,10 +232,10 @@ def _fetch(connection: Connection, name: str, artifacts: Sequence[Artifact], wri
                     "the disk here is full", where=str(writer.destination), fix="Free some space."
                 ) from failed
             raise MissingDependency("a file cannot be fetched", where=connection.device.name, got=got) from failed
-        for one in artifacts:
-            os.replace(Path(temporary) / one.sha256, writer.path(one.path))  # noqa: PTH105
-            writer_size, digest = sha256_of(writer.path(one.path))
-            if (writer_size, digest) != (one.bytes, one.sha256):
+        for number, one in numbered:
+            path = writer.path(one.path)
+            os.replace(Path(temporary) / number, path)  # noqa: PTH105
+            if sha256_of(path) != (one.bytes, one.sha256):
                 raise BundleError("a file came damaged", where=one.path, fix="Pull again.")
 
 

@@ -27,6 +27,9 @@ from edgeir.remote.refusals import ConnectionLost, refusal
 from edgeir.subprocesses import run_module
 
 ANSWER = "edgeir-answer"
+BEGIN = "edgeir-begin"
+_LONGEST_FOLDER = 80  # of the socket of a shared connection: the system takes some 100 characters, ssh adds 17
+_LONGEST_WORD = 32_000  # one argument may have 128 KiB on Linux, and quotes make it longer
 _OWN_TROUBLE = 255  # ssh: "exits with the exit status of the remote command or with 255 if an error occurred"
 _OPTIONS = (
     "BatchMode=yes",  # never ask: not for a password, not about a host key
@@ -81,8 +84,10 @@ class Connection:
                     f"{program} is not installed here", fix="Install OpenSSH's client programs (openssh-client)."
                 )
         if sys.platform != "win32":  # OpenSSH for Windows cannot share connections
-            # A short path: that of a socket may have some 100 characters at most.
             self._control = Path(tempfile.mkdtemp(prefix="edgeir-"))
+            if len(os.fsencode(self._control)) > _LONGEST_FOLDER:  # each call then connects by itself
+                self._control.rmdir()
+                self._control = None
         return self
 
     def __exit__(
@@ -90,7 +95,7 @@ class Connection:
     ) -> None:
         if self._control is not None:
             if any(self._control.iterdir()):
-                command = ["ssh", *self._options(), "-O", "exit", "--", self.device.address]
+                command = ["ssh", *self._options(), "-O", "exit", "--", self._ssh_address()]
                 with contextlib.suppress(OSError, subprocess.TimeoutExpired):
                     subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, check=False, timeout=10)
             shutil.rmtree(self._control, ignore_errors=True)
@@ -109,23 +114,15 @@ class Connection:
             RemoteFailed: the command ended with another status than 0.
         """
         try:
-            done = subprocess.run(
-                self._ssh(command),
-                input=stdin,
-                capture_output=True,
-                check=False,
-                timeout=timeout_s,
-                env=_environment(),
-            )
+            code, output, words = _called(self._ssh(command), stdin, timeout_s=timeout_s)
         except subprocess.TimeoutExpired as error:
             raise ConnectionLost(
                 "it does not answer", where=self.device.name, expected=f"an answer within {timeout_s:.0f} s"
             ) from error
-        output, words = (text.decode("utf-8", "replace") for text in (done.stdout, done.stderr))
-        if done.returncode == _OWN_TROUBLE:
+        if code == _OWN_TROUBLE:
             raise self._refusal(words)
-        if done.returncode:
-            raise RemoteFailed(done.returncode, output, words)
+        if code:
+            raise RemoteFailed(code, output, words)
         return output
 
     def script(self, python: str, source: str, arguments: Any, *, timeout_s: float = 120) -> dict[str, Any]:
@@ -154,8 +151,10 @@ class Connection:
             EdgeIRError: what it reports, with the device's name.
         """
         nonce = secrets.token_hex(8)
+        *command, words = self._board(question, nonce, arguments)
+        through = words.encode() if len(words) > _LONGEST_WORD else b""
         try:
-            output = self.run(self._board(question, nonce, arguments), timeout_s=timeout_s)
+            output = self.run([*command, "-" if through else words], stdin=through, timeout_s=timeout_s)
         except RemoteFailed as failed:
             if ANSWER in failed.output:
                 return self._answer(failed.output, nonce)
@@ -169,8 +168,8 @@ class Connection:
             Unreachable, MissingDependency, EdgeIRError: see `ask`.
         """
         nonce = secrets.token_hex(8)
-        mark = f"{ANSWER}:{nonce} ".encode()
-        answer = b""
+        mark, begin = f"{ANSWER}:{nonce} ".encode(), f"{BEGIN}:{nonce}\n".encode()
+        answer, begun = b"", False
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
                 self._ssh(self._board(question, nonce, arguments)),
@@ -184,7 +183,9 @@ class Connection:
                 for line in process.stdout:
                     if line.startswith(mark):
                         answer = line
-                    elif line.endswith(b"\n"):  # a line that broke off with the connection comes again whole
+                    elif line == begin:  # what came before is a login shell's
+                        begun = True
+                    elif begun and line.endswith(b"\n"):  # one that broke off with the connection comes again whole
                         on_line(line)
                 code = process.wait()
             finally:
@@ -211,19 +212,12 @@ class Connection:
             Unreachable: see `run`.
             RemoteFailed: a command failed.
         """
-        done = subprocess.run(
-            ["sftp", *self._options(port="-P"), "-b", "-", "-q", "--", self._sftp_address()],
-            input="".join(f"{line}\n" for line in batch).encode(),
-            cwd=folder,
-            capture_output=True,
-            check=False,
-            env=_environment(),
-        )
-        words = done.stderr.decode("utf-8", "replace")
-        if done.returncode == _OWN_TROUBLE:
+        command = ["sftp", *self._options(port="-P"), "-b", "-", "-q", "--", self._sftp_address()]
+        code, output, words = _called(command, "".join(f"{line}\n" for line in batch).encode(), folder=folder)
+        if code == _OWN_TROUBLE:
             raise self._refusal(words)
-        if done.returncode:
-            raise RemoteFailed(done.returncode, done.stdout.decode("utf-8", "replace"), words)
+        if code:
+            raise RemoteFailed(code, output, words)
 
     def broken(self, failed: RemoteFailed) -> EdgeIRError:
         """The error for a board whose edgeir does not answer."""
@@ -257,12 +251,16 @@ class Connection:
         return refusal(words, name=device.name, address=device.address, port=device.port)
 
     def _ssh(self, command: Sequence[str]) -> list[str]:
-        return ["ssh", *self._options(), "--", self.device.address, shlex.join(command)]
+        return ["ssh", *self._options(), "--", self._ssh_address(), shlex.join(command)]
+
+    def _ssh_address(self) -> str:
+        user, at, host = self.device.address.rpartition("@")
+        return f"{user}{at}{host.removeprefix('[').removesuffix(']')}"  # ssh knows no brackets
 
     def _sftp_address(self) -> str:
-        user, at, host = self.device.address.rpartition("@")
+        user, at, host = self._ssh_address().rpartition("@")
         # sftp takes HOST:PATH, so that an IPv6 address needs brackets.
-        return f"{user}{at}[{host}]" if ":" in host and not host.startswith("[") else self.device.address
+        return f"{user}{at}[{host}]" if ":" in host else self._ssh_address()
 
     def _options(self, port: str = "-p") -> list[str]:
         device = self.device
@@ -304,6 +302,29 @@ def _raised(error: dict[str, Any], device: str) -> EdgeIRError:
         got=error.get("got"),
         fix=error.get("fix"),
     )
+
+
+def _called(
+    command: Sequence[str], stdin: bytes, *, folder: Path | None = None, timeout_s: float | None = None
+) -> tuple[int, str, str]:
+    """Exit code, output and stderr of a program.
+
+    Its stderr is a file: before OpenSSH 8.5 the process that keeps a shared connection open holds on to it, and reading
+    a pipe to its end would last as long as that does.
+    """
+    with tempfile.TemporaryFile() as said:
+        done = subprocess.run(
+            command,
+            input=stdin,
+            stdout=subprocess.PIPE,
+            stderr=said,
+            cwd=folder,
+            check=False,
+            timeout=timeout_s,
+            env=_environment(),
+        )
+        said.seek(0)
+        return done.returncode, done.stdout.decode("utf-8", "replace"), said.read().decode("utf-8", "replace")
 
 
 def _environment() -> dict[str, str]:

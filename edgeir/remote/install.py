@@ -15,7 +15,7 @@ from pathlib import Path
 from edgeir.errors import BuildFailed, MissingDependency, OutOfSpace, UsageError
 from edgeir.remote.addresses import Device
 from edgeir.remote.connection import Connection, RemoteFailed, quoted
-from edgeir.remote.probe import Probe, no_python
+from edgeir.remote.probe import Probe, absolute, no_python
 from edgeir.remote.wheel import content_digest
 
 INSTALL_TIMEOUT_S = 3600.0  # wheels of a GPU runtime are gigabytes, and pip's own mirror may be slow
@@ -68,6 +68,7 @@ def install(
 
     Raises:
         Unreachable: see `Connection.run`.
+        MissingDependency: another installation is running there, or with ``again`` a job in this environment.
         OutOfSpace: the disk there is full; what was half made is removed.
         BuildFailed: pip could not install it.
     """
@@ -85,7 +86,10 @@ def install(
         )
     python = found.python
     _make_folder(connection, python, found, "wheels")
-    if not _is_ready(connection, found, name) or what.again:
+    ready = _is_ready(connection, found, name)
+    if ready and not what.again:
+        say("it is installed already")
+    else:
         say(f"sending {len(files)} wheel{'s' if len(files) > 1 else ''}, {sizes / 1e6:.1f} MB")
         batch = [f"put {quoted(str(path.resolve()))} {quoted(f'{found.root}/wheels/{path.name}')}" for path in files]
         try:
@@ -107,6 +111,14 @@ def install(
             "again": what.again,
         },
     )
+    if answer.get("busy"):
+        raise _busy(device.name)
+    if answer.get("working"):
+        raise MissingDependency(
+            "a job is running in this environment there",
+            where=device.name,
+            fix=f"Wait for it, or end it: edgeir device stop {device.name} BUNDLE.",
+        )
     if answer.get("full"):
         raise OutOfSpace("the disk of the device is full", where=device.name, fix="Free some space there.")
     if "words" in answer:
@@ -116,13 +128,15 @@ def install(
             got=str(answer["words"]),
             fix="A device without a network takes wheels from here: --wheels FOLDER.",
         )
-    return replace(device, python=str(answer["python"]))
+    return replace(device, python=absolute(str(answer["python"]), name=device.name))
 
 
 def _environment_name(found: Probe, what: Installation) -> str:
     """The same for the same things: installing twice is done once."""
     parts = [content_digest(what.wheel), found.python, found.python_version, str(what.system)]
     parts += [*what.requirements, *what.extras]
+    if what.wheels is not None:
+        parts += [f"{path.name} {path.stat().st_size}" for path in sorted(what.wheels.glob("*.whl"))]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
 
 
@@ -154,12 +168,33 @@ def _make_folder(connection: Connection, python: str, found: Probe, name: str) -
 
 
 def _is_ready(connection: Connection, found: Probe, name: str) -> bool:
-    code = "import os, sys; sys.exit(not os.path.isfile(sys.argv[1]))"
+    """Whether the environment is there; wheels are not sent over those that somebody installs from.
+
+    Raises:
+        MissingDependency: another installation is running there.
+    """
+    code = (
+        "import fcntl, os, sys\n"
+        "try: fcntl.flock(open(sys.argv[1] + '/.lock'), fcntl.LOCK_SH | fcntl.LOCK_NB)\n"
+        "except BlockingIOError: sys.exit(3)\n"
+        "except OSError: pass\n"
+        "sys.exit(not os.path.isfile(sys.argv[1] + '/' + sys.argv[2] + '/ready'))"
+    )
     try:
-        connection.run([found.python, "-c", code, f"{found.root}/envs/{name}/ready"])
-    except RemoteFailed:
+        connection.run([found.python, "-c", code, f"{found.root}/envs", name])
+    except RemoteFailed as failed:
+        if failed.code == 3:
+            raise _busy(connection.device.name) from failed
         return False
     return True
+
+
+def _busy(name: str) -> MissingDependency:
+    return MissingDependency(
+        "another installation is running there",
+        where=name,
+        fix="It goes on when its connection breaks. Run the command again when it is done.",
+    )
 
 
 def _not_sent(connection: Connection, python: str, found: Probe, failed: RemoteFailed) -> Exception:

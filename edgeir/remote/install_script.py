@@ -1,7 +1,8 @@
 """Making edgeir's environment on a device: this file is sent to the Python there, see `edgeir.remote.install`.
 
 An environment is made under a name of its own and counts once its file ``ready`` is written: what a broken connection
-or a full disk leaves is removed and made anew. Progress goes to stderr, the answer is one line.
+or a full disk leaves is removed and made anew. When a connection breaks, pip goes on: whoever installs holds
+``envs/.lock``, and a second one is told so. Progress goes to stderr, the answer is one line.
 """
 
 from __future__ import annotations
@@ -13,9 +14,31 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 READY = "ready"
+LOCK = ".lock"
 FULL = ("No space left on device", "Disk quota exceeded", "File too large")
+
+
+def install_alone(given: dict[str, Any]) -> dict[str, object]:
+    """`install`, and the removal of what is old, by nobody else at the same time."""
+    import fcntl
+
+    envs = Path(given["root"]) / "envs"
+    try:
+        envs.mkdir(parents=True, exist_ok=True)
+        with (envs / LOCK).open("wb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return {"busy": True}
+            answer = install(**given)
+            if "python" in answer:
+                forget_others(given["root"], given["name"])
+            return answer
+    except OSError as error:
+        return {"words": str(error), "full": error.errno in (errno.ENOSPC, errno.EDQUOT)}
 
 
 def install(
@@ -33,6 +56,8 @@ def install(
     python = folder / "bin" / "python"
     if (folder / READY).is_file() and not again:
         return {"python": str(python), "made": False}
+    if (folder / READY).is_file() and a_job_runs(root):
+        return {"working": True}
     shutil.rmtree(str(folder), ignore_errors=True)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -69,11 +94,16 @@ def run(command: list[str]) -> str:
 def forget_others(root: str, name: str) -> None:
     """Remove the wheels, and environments of earlier installations unless a job still runs in one."""
     shutil.rmtree(str(Path(root) / "wheels"), ignore_errors=True)
-    if any(is_held(lock) for lock in Path(root).glob("jobs/*/lock")):
+    if a_job_runs(root):
         return
     for path in (Path(root) / "envs").iterdir():
-        if path.name != name:
+        if path.name not in (name, LOCK):
             shutil.rmtree(str(path), ignore_errors=True)
+
+
+def a_job_runs(root: str) -> bool:
+    """Whether one of the environments is in use."""
+    return any(is_held(lock) for lock in Path(root).glob("jobs/*/lock"))
 
 
 def is_held(lock: Path) -> bool:
@@ -82,7 +112,7 @@ def is_held(lock: Path) -> bool:
 
     try:
         with lock.open("rb+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except OSError:
         return True
     return False
@@ -90,9 +120,6 @@ def is_held(lock: Path) -> bool:
 
 if __name__ == "__main__":
     request = json.loads(sys.argv[1])
-    given = request["arguments"]
     os.umask(0o077)
-    answer = install(**given)
-    if "python" in answer:
-        forget_others(given["root"], given["name"])
+    answer = install_alone(request["arguments"])
     sys.stdout.write("\nedgeir-answer:%s %s\n" % (request["nonce"], json.dumps(answer)))  # noqa: UP031

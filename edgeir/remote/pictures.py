@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +79,7 @@ def send(connection: Connection, jobs: Sequence[Job], folder: str) -> int:
 
     Raises:
         Unreachable: see `Connection.run`.
-        OutOfSpace: the device's disk is full; what came is removed.
+        OutOfSpace: the device's disk is full; what came is removed, but for pictures of an earlier call.
     """
     connection.ask("make", folder=f"{folder}/in")
     connection.ask("make", folder=f"{folder}/out")
@@ -94,16 +94,16 @@ def send(connection: Connection, jobs: Sequence[Job], folder: str) -> int:
             stand_in(Path(temporary) / name, job.source)
             batch.append(f"put {name} {quoted(f'{connection.device.root}/{folder}/in/{name}')}")
             needed += size
-        if int(answer["free_bytes"]) < needed + SPARE_BYTES:
-            connection.ask("discard", folder=folder)
-            raise _full(connection, needed, int(answer["free_bytes"]))
         if not batch:
             return 0
+        if int(answer["free_bytes"]) < needed + SPARE_BYTES:
+            _discard(connection, folder, answer["files"])
+            raise _full(connection, needed, int(answer["free_bytes"]))
         try:
             connection.transfer(batch, Path(temporary))
         except RemoteFailed as failed:
             free = int(connection.ask("names", folder=folder)["free_bytes"])
-            connection.ask("discard", folder=folder)
+            _discard(connection, folder, answer["files"])
             if free < needed + SPARE_BYTES:
                 raise _full(connection, needed, free) from failed
             raise not_transferred(connection, "a picture cannot be written there", failed) from failed
@@ -137,6 +137,12 @@ def fetch(connection: Connection, jobs: Sequence[Job], folder: str) -> tuple[Job
                 os.replace(Path(temporary) / name, job.destination)  # noqa: PTH105
                 done.append(job)
     return tuple(done)
+
+
+def _discard(connection: Connection, folder: str, before: Mapping[str, int]) -> None:
+    """Remove what was made there, unless files of an earlier call lie there: it may be at work on them."""
+    if not before:
+        connection.ask("discard", folder=folder)
 
 
 def _full(connection: Connection, needed: int, free: int) -> OutOfSpace:

@@ -105,7 +105,22 @@ def probe(connection: Connection, *, python: str = "python3", folder: str | None
         words = connection.script(python, source, {"folder": folder}, timeout_s=60)
     except RemoteFailed as failed:
         raise no_python(connection, python, failed) from failed
+    for key in ("root", "python") if words["system"] != "Windows" else ():  # that is refused later
+        absolute(str(words[key]), name=connection.device.name)
     return read_probe(words)
+
+
+def absolute(path: str, *, name: str) -> str:
+    """``path`` of a device, if it is one that can be used in commands and shown.
+
+    Raises:
+        MissingDependency: it is not absolute, or holds what cannot be printed.
+    """
+    if not path.startswith("/") or not path.isprintable() or ".." in path.split("/"):
+        raise MissingDependency(
+            "the device names a folder that is none", where=name, expected="an absolute path", got=repr(path)
+        )
+    return path
 
 
 def no_python(connection: Connection, python: str, failed: RemoteFailed) -> MissingDependency:

@@ -99,13 +99,13 @@ def existing(folder: str) -> str:
 def collect(folder: str | None) -> dict[str, object]:
     """Everything, as words and numbers."""
     data = os.environ.get("XDG_DATA_HOME") or os.path.join(os.path.expanduser("~"), ".local", "share")  # noqa: PTH111, PTH118
-    root = folder or os.path.join(data, "edgeir")  # noqa: PTH118
+    root = os.path.abspath(os.path.expanduser(folder or os.path.join(data, "edgeir")))  # noqa: PTH100, PTH111, PTH118
     query = ["--format=csv,noheader,nounits", "--query-gpu=" + QUERY]
     return {
         "python": sys.executable,
         "python_version": platform.python_version(),
         "venv": can_import("venv") and can_import("ensurepip"),
-        "root": os.path.abspath(os.path.expanduser(root)),  # noqa: PTH100, PTH111
+        "root": root,
         "free_bytes": shutil.disk_usage(existing(root)).free,
         "machine": platform.machine(),
         "system": platform.system(),

@@ -21,6 +21,10 @@ class Unreachable(MissingDependency):
     lost = False
 
 
+class Refused(Unreachable):
+    """A login, a host key or a configuration that is wrong, and will be the next time."""
+
+
 class ConnectionLost(Unreachable):
     """A connection that broke."""
 
@@ -32,7 +36,7 @@ class _Refusal:
     says: tuple[str, ...]
     what: str
     fix: str
-    lost: bool = False
+    kind: type[Unreachable] = Unreachable
 
 
 _REFUSALS = (
@@ -41,11 +45,13 @@ _REFUSALS = (
         "the device shows another host key than the one known here",
         "If it was installed anew, forget the old key with 'ssh-keygen -R {host}' and connect once by hand: "
         "'{ssh}'. If not, somebody else may be answering.",
+        Refused,
     ),
     _Refusal(
         ("Host key verification failed", "host key is known for"),
         "the host key of the device is not known here",
         "Connect once by hand, compare the fingerprint and accept it: {ssh}.",
+        Refused,
     ),
     _Refusal(
         ("Could not resolve hostname", "Name or service not known"),
@@ -56,6 +62,7 @@ _REFUSALS = (
         ("Permission denied", "Too many authentication failures", "No supported authentication methods"),
         "the device refuses the login",
         "edgeir never asks for passwords: put your key there with 'ssh-copy-id', or name one with --identity.",
+        Refused,
     ),
     _Refusal(
         ("Connection refused",),
@@ -71,12 +78,13 @@ _REFUSALS = (
         ("Connection timed out", "Operation timed out", "timed out during banner exchange"),
         "it does not answer",
         "Check the address, that it is switched on, and firewalls in between.",
-        lost=True,
+        ConnectionLost,
     ),
     _Refusal(
         ("Bad configuration option", "Bad owner or permissions", "Can't open user config file", "terminating,"),
         "ssh refuses its configuration",
         "Mend the file that it names.",
+        Refused,
     ),
     _Refusal(
         ("subsystem request failed",),
@@ -98,7 +106,7 @@ _REFUSALS = (
         ),
         "the connection broke",
         "Run the same command again: it goes on where it was.",
-        lost=True,
+        ConnectionLost,
     ),
 )
 
@@ -117,9 +125,8 @@ def refusal(words: str, *, name: str, address: str, port: int | None) -> Unreach
     known_as = host if port in (None, 22) else f"[{host}]:{port}"
     for one in _REFUSALS:
         if any(text in words for text in one.says):
-            kind = ConnectionLost if one.lost else Unreachable
             fix = one.fix.format(host=known_as, ssh=ssh)
-            return kind(one.what, where=name, got=_telling(words, one.says), fix=fix)
+            return one.kind(one.what, where=name, got=_telling(words, one.says), fix=fix)
     # Said nothing, or nothing that is known: a server that was killed says nothing.
     got = (words.strip().splitlines() or ["no reason stated"])[-1].strip()
     return ConnectionLost("the connection failed", where=name, got=got, fix=f"Try it by hand: {ssh}.")

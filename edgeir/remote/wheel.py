@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import csv
+import email
 import hashlib
 import importlib.util
 import io
@@ -15,11 +16,12 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path, PurePosixPath
 
 import edgeir
-from edgeir.errors import MissingDependency, UsageError
+from edgeir.errors import MissingDependency, UsageError, nearest
 
 SOURCES = ("edgeir", "export", "calibrate", "train", "pyproject.toml", "README.md", "LICENSE")
 # Of this installation, not of the package.
@@ -67,6 +69,22 @@ def content_digest(wheel: Path) -> str:
     return digest.hexdigest()
 
 
+def check_extras(wheel: Path, extras: Sequence[str]) -> tuple[str, ...]:
+    """``extras``, if the wheel has them all: pip only warns of one that there is none of.
+
+    Raises:
+        UsageError: it has not; offers the nearest.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        info = next((name for name in archive.namelist() if name.endswith(".dist-info/METADATA")), None)
+        words = email.message_from_bytes(b"" if info is None else archive.read(info))
+    known = [str(extra) for extra in words.get_all("Provides-Extra", [])]
+    for extra in extras:
+        if extra not in known:
+            raise UsageError(f"edgeir has no extra '{extra}'", where="--extra", fix=nearest(extra, known))
+    return tuple(extras)
+
+
 def _sources() -> Path | None:
     """Folder of the sources that this edgeir runs from, ``None`` where it was installed as a copy."""
     folder = Path(edgeir.__file__).resolve().parent.parent
@@ -83,11 +101,11 @@ def _build(sources: Path, folder: Path) -> Path:
                 shutil.copytree(sources / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(sources / name, copy / name)
-        isolated = [] if _has_setuptools() else ["--build-isolation"]
+        # Left to itself pip builds in an environment of its own, for which it needs a network.
+        here = ["--no-build-isolation"] if _has_setuptools() else []
         command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--no-deps", "--quiet"]
-        command += isolated or ["--no-build-isolation"]
         done = subprocess.run(
-            [*command, "--wheel-dir", str(folder), str(copy)], capture_output=True, encoding="utf-8", check=False
+            [*command, *here, "--wheel-dir", str(folder), str(copy)], capture_output=True, encoding="utf-8", check=False
         )
     if done.returncode:
         raise MissingDependency(

@@ -6,6 +6,7 @@ import importlib.util
 from collections.abc import Mapping
 
 from edgeir.errors import EdgeIRError, MissingDependency, UsageError, nearest
+from edgeir.runtime.cuda_driver import CudaDevice
 from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES, load_runtime
 from edgeir.runtime.gpu_device import Gpu, has_bindings
 
@@ -59,8 +60,8 @@ def why_not(backend: str) -> str | None:
         require_backend(backend)
         if backend in ENGINE_RUNTIMES:
             load_runtime(ENGINE_RUNTIMES[backend])
-        if backend in ON_GPU and has_bindings():
-            with Gpu():
+        if backend in ON_GPU:
+            with Gpu() if has_bindings() else CudaDevice():
                 pass
     except EdgeIRError as error:
         return str(error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from edgeir.bundle import Bundle
 from edgeir.errors import BundleError, PictureError, UsageError
 from edgeir.imaging.byte_formats import BYTE_FORMATS, MEAN_NAME, ByteFormat
 from edgeir.imaging.picture import Picture
+from edgeir.runtime.session import Session
 from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 
 Bytes = NDArray[np.uint8]
@@ -60,6 +61,22 @@ class ValueSession(Protocol):
     def run_values(self, values: Mapping[str, NDArray[np.generic]]) -> dict[str, NDArray[np.generic]]:
         """Every output of the graph by name."""
         ...
+
+
+@runtime_checkable
+class FilledByteSession(ByteSession, Protocol):
+    """A session of bytes that wants to know how many pictures of a batch are real."""
+
+    def run_filled_bytes(self, pictures: Bytes, real: int) -> Bytes:
+        """What `run_filled_bytes` gives for this session."""
+        ...
+
+
+def run_filled_bytes(session: ByteSession, pictures: Bytes, real: int) -> Bytes:
+    """As `ByteSession.run_bytes`, for a batch that may be filled up: only the first ``real`` pictures come back."""
+    if isinstance(session, FilledByteSession):
+        return session.run_filled_bytes(pictures, real)
+    return session.run_bytes(pictures)[:real]
 
 
 class ByteGraph:
@@ -139,6 +156,20 @@ def open_ort_bytes(bundle: Bundle, *, threads: int | None = None) -> ByteGraph |
     # No CPU has FP8 kernels, and ONNX Runtime moves FP8 through operators that refuse it.
     session = OrtSession(path, threads=threads, integer_kernels=bundle.manifest.precision != "fp8")
     return ByteGraph(session, form)
+
+
+def lost_depth(session: Session, picture: Picture) -> str | None:
+    """What a session loses of a picture because its own ends are bytes, a sentence; ``None`` where it is nothing.
+
+    Only engines have ends of one kind: a picture of more than 8 bits is rounded on its way into an engine of bytes, and
+    what comes back has 256 steps.
+    """
+    if picture.bits <= 8 or not getattr(session, "takes_bytes", False):
+        return None
+    return (
+        f"The engine takes and gives bytes: of the picture's {picture.bits} bits per channel 8 are left. "
+        "'edgeir build --floats' builds one that keeps them."
+    )
 
 
 def why_not_bytes(picture: Picture, form: ByteFormat) -> str | None:

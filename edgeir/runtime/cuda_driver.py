@@ -23,8 +23,8 @@ _CAPABILITY_MAJOR = 75
 _CAPABILITY_MINOR = 76
 
 
-class CudaError(RuntimeError):
-    """A call of the driver that failed.
+class CudaError(MissingDependency):
+    """A call of the driver that failed: the GPU, its driver or a kernel that ran on it is at fault.
 
     Args:
         call: its name.
@@ -52,7 +52,7 @@ class CudaDevice:
     Everything that was allocated or loaded is released on leaving.
 
     Raises:
-        MissingDependency: there is no driver, or no GPU.
+        MissingDependency: there is no driver, or no GPU; `CudaError` where it cannot be used.
     """
 
     def __init__(self) -> None:
@@ -69,11 +69,16 @@ class CudaDevice:
             self._call("cuDeviceGet", ctypes.byref(self._device), 0)
         except CudaError as error:
             raise MissingDependency(
-                "there is no GPU to use", where="CUDA", got=str(error), fix="Run this on a machine with an NVIDIA GPU."
+                "there is no GPU to use", where="CUDA", got=error.what, fix="Run this on a machine with an NVIDIA GPU."
             ) from error
         self._call("cuDevicePrimaryCtxRetain", ctypes.byref(self._context), self._device)
-        self._call("cuCtxSetCurrent", self._context)
-        self._call("cuStreamCreate", ctypes.byref(self.stream), 0)
+        try:
+            self._call("cuCtxSetCurrent", self._context)
+            self._call("cuStreamCreate", ctypes.byref(self.stream), 0)
+        except BaseException:  # nobody leaves a block that was not entered
+            with contextlib.suppress(CudaError):
+                self._call("cuDevicePrimaryCtxRelease_v2", self._device)
+            raise
         return self
 
     def __exit__(

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from edgeir.bundle import Bundle
 from edgeir.errors import BundleError, MissingDependency
@@ -39,9 +40,20 @@ class ChosenEngine:
 
 
 def choose_engine(
-    bundle: Bundle, runtime: EngineRuntime, *, version: str, architecture: str, as_bytes: bool = False
+    bundle: Bundle,
+    runtime: EngineRuntime,
+    *,
+    version: str,
+    architecture: str,
+    as_bytes: bool = False,
+    plugins: bool = False,
+    frames: bool = True,
+    fix: str | None = None,
 ) -> ChosenEngine:
-    """The engine for a runtime, its version and the GPU here.
+    """The engine for a runtime, its version and the GPU here; of several that fit the one for what is asked.
+
+    Engines that need plugins come first where some are loaded, and last where none are; after that comes the kind of
+    their ends.
 
     Args:
         bundle: an opened bundle.
@@ -49,14 +61,17 @@ def choose_engine(
         version: of the installed one.
         architecture: of the GPU: ``"sm89"``.
         as_bytes: the engine that takes and gives bytes, where the bundle has one of each kind.
+        plugins: libraries of plugins are loaded.
+        frames: whether one that takes NV12 will do: whole frames, no pictures.
+        fix: what to do about it, where building an engine here does not help.
 
     Raises:
-        BundleError: the bundle has no engine for this runtime.
+        BundleError: the bundle has no engine for this runtime, or without ``frames`` only one that takes NV12.
         MissingDependency: it has, but for another version or another GPU; the message says how to build one.
     """
     listed = {artifact.path: artifact for artifact in bundle.manifest.artifacts}
     found = [note for note in bundle.manifest.engines if note.runtime == runtime.name and note.path is not None]
-    rebuild = rebuild_command(bundle.path, runtime)
+    rebuild = fix or rebuild_command(bundle.path, runtime)
     if not found:
         why = next((note.note for note in bundle.manifest.engines if note.runtime == runtime.name), None)
         raise BundleError(f"the bundle has no engine for {runtime.title}", where=bundle.path.name, got=why, fix=rebuild)
@@ -80,7 +95,14 @@ def choose_engine(
             fix=rebuild,
         )
     chosen = [_chosen(note, listed) for note in fitting]
-    return next((engine for engine in chosen if (engine.form is not None) == as_bytes), chosen[0])
+    usable = [engine for engine in chosen if frames or engine.form is None or engine.form.yuv is None]
+    if not usable:
+        raise BundleError(
+            "the engine takes NV12, which holds less colour than a picture",
+            where=chosen[0].path,
+            fix=f"{rebuild_command(bundle.path, runtime)} --floats",
+        )
+    return min(usable, key=lambda one: (one.needs_plugins != plugins, (one.form is not None) != as_bytes))
 
 
 def architectures(note: EngineNote) -> tuple[str, ...]:
@@ -91,6 +113,17 @@ def architectures(note: EngineNote) -> tuple[str, ...]:
 def rebuild_command(bundle: Path, runtime: EngineRuntime) -> str:
     """A sentence with the command that adds an engine for what is here to a bundle."""
     return f"Run here: edgeir build {shlex.quote(str(bundle))} --target {runtime.name}"
+
+
+def target_missing(trt: Any, runtime: EngineRuntime, architecture: str) -> str | None:
+    """What to do where the runtime cannot be built for a GPU at all; ``None`` where it can.
+
+    TensorRT-RTX lists the GPUs it builds for. TensorRT proper builds for the GPU it runs on.
+    """
+    listed = getattr(trt, "ComputeCapability", None)
+    if listed is None or architecture.upper() in listed.__members__:
+        return None
+    return f"{runtime.title} has no target for {architecture}: use --backend tensorrt or ort."
 
 
 def _chosen(note: EngineNote, listed: dict[str, Artifact]) -> ChosenEngine:

@@ -45,6 +45,7 @@ class EngineContexts:
             MissingDependency: the runtime makes none; `OutOfDeviceMemory` where that is for want of memory.
         """
         how = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED if self._config is None else self._config
+        self._loaded.listen()
         context = self._engine.create_execution_context(how)
         if context is None:
             raise self._loaded.failure("the runtime makes no execution context")

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edgeir.runtime.cuda_driver import CudaError
+from edgeir.errors import MissingDependency
 from edgeir.runtime.engine_contexts import EngineContexts
 from edgeir.runtime.engine_loading import LoadedEngine
 from edgeir.runtime.engine_tensors import EngineTensors, Shape
-from edgeir.runtime.gpu_device import DeviceBlock, Gpu, PinnedArray
+from edgeir.runtime.gpu_device import DeviceBlock, Gpu, OutOfDeviceMemory, PinnedArray
 from edgeir.runtime.gpu_stream import CapturedGraph, Event, Refused, Stream
 from edgeir.spec import INPUT_NAME
 
@@ -85,6 +85,7 @@ class Lane:
                 stack.callback(gpu.free, self._device[name])
             block = scratch(int(self._context.update_device_memory_size_for_shapes()))
             self._context.set_device_memory(block.address, block.size)
+            loaded.listen()
             for name, memory in self._device.items():
                 if not self._context.set_tensor_address(name, memory.address):
                     raise loaded.failure(f"the runtime refuses the address of {name}")
@@ -115,9 +116,7 @@ class Lane:
         if after is not None:
             self._stream.wait(after)
         self._stream.record(self._started)
-        if self._graph is not None:
-            self._stream.launch(self._graph)
-        elif not self._enqueue():
+        if not self._launched() and not self._enqueue():
             raise self._loaded.failure("the runtime refuses to execute the engine")
         self._stream.record(self.ran)
         for name, memory in self._device.items():
@@ -148,9 +147,16 @@ class Lane:
         self._release.close()
 
     def _shapes(self, tensors: EngineTensors, shape: Shape) -> dict[str, tuple[np.dtype[Any], Shape]]:
+        self._loaded.listen()
         if not self._context.set_input_shape(INPUT_NAME, shape):
             raise self._loaded.failure("the runtime refuses the shape of the batch")
-        if missing := self._context.infer_shapes():
+        try:
+            missing = self._context.infer_shapes()
+        except RuntimeError as error:  # the bindings' own, where the runtime gives up
+            raise self._loaded.failure(
+                f"the runtime cannot infer the shapes: {' '.join(str(error).split())}"
+            ) from error
+        if missing:
             raise self._loaded.failure(f"the shapes of {', '.join(missing)} stay unknown")
         found = {INPUT_NAME: (tensors.input_dtype, shape)}
         found |= {name: (dtype, sides) for name, dtype, sides in tensors.more_in}
@@ -159,6 +165,7 @@ class Lane:
         return found
 
     def _enqueue(self) -> bool:
+        self._loaded.listen()
         return bool(self._context.execute_async_v3(self._stream.address))
 
     def _capture(self) -> None:
@@ -170,12 +177,27 @@ class Lane:
         else:
             try:
                 found = self._stream.capture(self._enqueue)
-            except CudaError as error:
-                found = Refused(str(error))
+            except MissingDependency as error:  # the batch itself has succeeded, and is not lost
+                found = Refused.of(error)
         if isinstance(found, Refused):
-            self._say(f"No CUDA graph for this engine, it is enqueued kernel by kernel: {found.reason}.")
+            self._say_why(found)
         else:
             self._graph = found
+
+    def _launched(self) -> bool:
+        """Start what was captured; ``False`` where there is nothing, or no memory left that a launch takes."""
+        if self._graph is None:
+            return False
+        try:
+            self._stream.launch(self._graph)
+        except OutOfDeviceMemory as error:  # nothing of it has begun
+            self._drop_graph()
+            self._say_why(Refused.of(error))
+            return False
+        return True
+
+    def _say_why(self, refused: Refused) -> None:
+        self._say(f"No CUDA graph for this engine, it is enqueued kernel by kernel: {refused.reason}.")
 
     def _drop_graph(self) -> None:
         if self._graph is not None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 
+from edgeir.errors import MissingDependency
 from edgeir.runtime.cuda_driver import CudaError
 from edgeir.runtime.engine_contexts import EngineContexts
 from edgeir.runtime.engine_lane import Lane
@@ -17,6 +20,10 @@ from edgeir.runtime.gpu_stream import Stream
 STREAMS = 2
 SHAPES_KEPT = 4
 """Shapes whose buffers and graphs are kept. A folder of pictures may hold any number of sizes."""
+
+
+class FixedScratch(MissingDependency):
+    """The GPU has too little memory for an engine, at whatever size: smaller tiles are of no use."""
 
 
 class EngineLanes:
@@ -43,6 +50,7 @@ class EngineLanes:
         self._streams: list[Stream] = []
         self._lanes: OrderedDict[Shape, dict[int, Lane]] = OrderedDict()
         self._scratch: DeviceBlock | None = None
+        self._too_much: tuple[int, int] | None = None  # elements of a shape, and scratch bytes that were not to be had
 
     def ready(self, shape: Shape, turn: int) -> bool:
         """Whether the lane exists: nothing will be waited for, moved or dropped to get it."""
@@ -53,6 +61,7 @@ class EngineLanes:
 
         Raises:
             OutOfDeviceMemory: it does not fit, even with the lanes of all other shapes gone.
+            FixedScratch: nor would any smaller shape.
             MissingDependency: the runtime refuses.
         """
         while len(self._streams) < STREAMS:
@@ -88,12 +97,20 @@ class EngineLanes:
         try:
             lane = self._new(shape, turn)
         except OutOfDeviceMemory:
-            if not set(self._lanes) - {shape}:
+            if not self._make_room(shape):
                 raise
-            for other in set(self._lanes) - {shape}:
-                self._drop(other)
             lane = self._new(shape, turn)
         self._lanes.setdefault(shape, {})[turn] = lane
+
+    def _make_room(self, shape: Shape) -> bool:
+        """Let go what other shapes hold, and scratch memory that no lane of this one knows; whether that was any."""
+        others = set(self._lanes) - {shape}
+        for other in others:
+            self._drop(other)
+        free_scratch = self._scratch is not None and shape not in self._lanes
+        if free_scratch:
+            self._free_scratch()
+        return bool(others) or free_scratch
 
     def _new(self, shape: Shape, turn: int) -> Lane:
         return Lane(
@@ -103,18 +120,37 @@ class EngineLanes:
             self._contexts,
             self._tensors,
             shape,
-            self._scratch_of,
+            partial(self._scratch_of, shape),
             self._say,
         )
 
-    def _scratch_of(self, size: int) -> DeviceBlock:
+    def _scratch_of(self, shape: Shape, size: int) -> DeviceBlock:
         """The block; a larger one takes its place, and with it go the lanes whose graphs know the old one's address."""
         if self._scratch is None or self._scratch.size < size:
-            for shape in list(self._lanes):
-                self._drop(shape)
+            for other in list(self._lanes):
+                self._drop(other)
             self._free_scratch()
-            self._scratch = self._gpu.allocate(size)
+            try:
+                self._scratch = self._gpu.allocate(size)
+            except OutOfDeviceMemory as error:
+                self._require_less(shape, size, error)
+                raise
         return self._scratch
+
+    def _require_less(self, shape: Shape, size: int, error: OutOfDeviceMemory) -> None:
+        """Raise `FixedScratch` where a larger shape has failed for want of no more than this one asks for."""
+        elements = math.prod(shape)
+        if self._too_much is not None and elements < self._too_much[0] and size >= self._too_much[1]:
+            raise FixedScratch(
+                "the engine asks for as much scratch memory for smaller tiles as for larger ones, and the GPU has not "
+                "that much left",
+                where=self._loaded.chosen.path,
+                expected=error.expected,
+                got=error.got,
+                fix="Export with a smaller largest size (--dynamic), or build the engine again (edgeir build --force) "
+                "with TensorRT 10.10 or later, whose engines can ask for less.",
+            ) from error
+        self._too_much = elements, size
 
     def _free_scratch(self) -> None:
         if self._scratch is not None:

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeir.bundle import Bundle
 from edgeir.errors import MissingDependency
-from edgeir.runtime.engine_choice import ChosenEngine, choose_engine, rebuild_command
+from edgeir.runtime.engine_choice import ChosenEngine, choose_engine, rebuild_command, target_missing
 from edgeir.runtime.engine_runtimes import EngineRuntime, load_runtime
 from edgeir.runtime.gpu_device import Gpu, OutOfDeviceMemory
 from edgeir.runtime.plugin_libraries import PluginLibraries, check_paths
@@ -52,8 +52,12 @@ class LoadedEngine:
         """Of the runtime."""
         return str(self.trt.__version__)
 
+    def listen(self) -> None:
+        """Forget what the runtime said so far: the next `failure` is of the next call, and not of an old one."""
+        self._logger.errors.clear()
+
     def failure(self, what: str) -> MissingDependency:
-        """The error for a call that the runtime refused, with the last thing it said."""
+        """The error for a call that the runtime refused, with the last thing it said since `listen`."""
         return _failure(what, self.chosen.path, self._logger)
 
     def close(self) -> None:
@@ -72,6 +76,7 @@ def load_engine(
     *,
     plugins: Sequence[Path] = (),
     as_bytes: bool = False,
+    frames: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> LoadedEngine:
     """Check everything, then deserialize.
@@ -81,11 +86,12 @@ def load_engine(
         runtime: which runtime.
         gpu: opened.
         plugins: libraries the user listed.
-        as_bytes: see `edgeir.runtime.engine_choice.choose_engine`.
+        as_bytes, frames: see `edgeir.runtime.engine_choice.choose_engine`.
         say: told what the user should know and no error is.
 
     Raises:
-        BundleError: there is no engine for this runtime, or its bytes are not the manifest's.
+        BundleError: there is no engine for this runtime, or none for pictures where ``frames`` is off; or its bytes are
+            not the manifest's.
         MissingDependency: see the module.
         UsageError: a path of a plugin library is refused.
         OutOfDeviceMemory: the weights do not fit.
@@ -93,7 +99,18 @@ def load_engine(
     check_paths(plugins, runtime)
     trt = load_runtime(runtime)
     version, architecture = str(trt.__version__), gpu.architecture
-    chosen = choose_engine(bundle, runtime, version=version, architecture=architecture, as_bytes=as_bytes)
+    chosen = choose_engine(
+        bundle,
+        runtime,
+        version=version,
+        architecture=architecture,
+        as_bytes=as_bytes,
+        plugins=bool(plugins),
+        frames=frames,
+        fix=target_missing(trt, runtime, architecture),
+    )
+    if plugins and not chosen.needs_plugins:
+        say(f"{chosen.path} was built without plugins, and none fits that was built with them: they go unused.")
     logger = _logger(trt)
     libraries = PluginLibraries(trt, plugins)
     try:
@@ -104,6 +121,7 @@ def load_engine(
         trt_runtime = trt.Runtime(logger)
         trt_runtime.engine_host_code_allowed = False  # as it is; nothing may have turned it on
         _look_at_header(trt, trt_runtime, data, chosen.path, rebuild_command(bundle.path, runtime), say)
+        logger.errors.clear()
         engine = trt_runtime.deserialize_cuda_engine(data)
         if engine is None:
             raise _failure(f"{runtime.title} {version} refuses the engine", chosen.path, logger)

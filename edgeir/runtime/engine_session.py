@@ -9,7 +9,7 @@ from __future__ import annotations
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 from edgeir.bundle import Bundle
 from edgeir.errors import PictureError, UsageError
 from edgeir.imaging.byte_formats import MEAN_NAME, ByteFormat
+from edgeir.runtime.cuda_driver import CudaError
 from edgeir.runtime.engine_contexts import EngineContexts
 from edgeir.runtime.engine_lane import DeviceTimes, Lane, Values
 from edgeir.runtime.engine_lanes import STREAMS, EngineLanes
 from edgeir.runtime.engine_loading import load_engine
 from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES
 from edgeir.runtime.engine_tensors import read_tensors
-from edgeir.runtime.gpu_device import Gpu
-from edgeir.runtime.runtime_cache import RuntimeCacheFile
+from edgeir.runtime.gpu_device import DeviceFault, Gpu
+from edgeir.runtime.runtime_cache import open_cache
 from edgeir.runtime.session import Bytes, Pictures
 from edgeir.spec import INPUT_NAME, OUTPUT_NAME
 
@@ -39,6 +40,7 @@ class EngineSession:
         backend: ``"rtx"`` or ``"tensorrt"``.
         plugins: libraries of plugins that the user listed.
         as_bytes: take the engine of bytes, where the bundle has one of each kind.
+        frames: whether an engine that takes NV12 will do: it takes whole frames (`run_bytes`), and no pictures.
         say: told what the user should know and no error is, such as that no CUDA graph could be captured.
 
     Raises:
@@ -52,13 +54,14 @@ class EngineSession:
         *,
         plugins: Sequence[Path] = (),
         as_bytes: bool = False,
+        frames: bool = True,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
         runtime = ENGINE_RUNTIMES[backend]
         with ExitStack() as stack:
             self._gpu = stack.enter_context(Gpu())
             free = self._gpu.free_bytes
-            loaded = load_engine(bundle, runtime, self._gpu, plugins=plugins, as_bytes=as_bytes, say=say)
+            loaded = load_engine(bundle, runtime, self._gpu, plugins=plugins, as_bytes=as_bytes, frames=frames, say=say)
             stack.callback(loaded.close)
             self._tensors = read_tensors(loaded.trt, loaded.engine, where=loaded.chosen.path)
             self._weights_bytes = max(free - self._gpu.free_bytes, 0)
@@ -68,7 +71,7 @@ class EngineSession:
             cache = None
             if runtime.name == "rtx":
                 key = (loaded.digest, loaded.version, self._gpu.architecture, self._gpu.name, self._gpu.cuda_version)
-                cache = RuntimeCacheFile(key, say)
+                cache = open_cache(key, say)
             contexts = EngineContexts(loaded, cache, say)
             stack.callback(contexts.close)
             self._lanes = EngineLanes(self._gpu, loaded, contexts, self._tensors, say)
@@ -118,6 +121,8 @@ class EngineSession:
 
         Raises:
             OutOfDeviceMemory: this size needs more than there is.
+            FixedScratch: so would any smaller one.
+            DeviceFault: the GPU failed at it.
             UsageError: the engine does not take this size.
         """
         (restored,) = self.run_many([pictures])
@@ -126,8 +131,8 @@ class EngineSession:
     def run_many(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
         """Restore batch after batch, the next one copied in while one executes; as many outputs, in order.
 
-        Each output lies in memory of its own. A batch is taken from ``batches`` when there is room for it, at most two
-        are under way. See `run` for the errors; the iterator ends with them.
+        Each output lies in memory of its own. At most two batches are under way, and a third is taken from ``batches``
+        before the first is given. See `run` for the errors; the iterator ends with them.
         """
         for outputs in self.run_values_many(self._from_pictures(pictures) for pictures in batches):
             yield self._to_pictures(outputs)
@@ -178,11 +183,20 @@ class EngineSession:
                 turn = (turn + 1) % STREAMS
             while underway:
                 yield self._finish(underway)
+        except CudaError as error:
+            raise DeviceFault(
+                "the GPU failed while it ran the engine",
+                where=self.engine,
+                got=error.what,
+                fix="Run it again; if it fails again, build the engine again (edgeir build --force), or take another "
+                "--backend.",
+            ) from error
         finally:  # also where whoever takes the outputs stops early
             self._running = False
             if underway:
-                self._gpu.use()
-                self._lanes.synchronize()
+                with suppress(CudaError):  # after a fault every call fails: who takes the outputs is told of the first
+                    self._gpu.use()
+                    self._lanes.synchronize()
 
     def device_times(self) -> DeviceTimes | None:
         """Of the batch that was finished last, by the device's own clock; ``None`` where that is not known any more."""
@@ -200,7 +214,9 @@ class EngineSession:
         if not self._tensors.takes_bytes:
             return {INPUT_NAME: pictures}
         if self.form.yuv is not None:
-            raise UsageError("the engine takes NV12", where=self.engine, fix="Use the graph of floats for pictures.")
+            raise UsageError(
+                "the engine takes NV12", where=self.engine, fix="'edgeir build --floats' makes one for pictures."
+            )
         picked = pictures[:, ::-1] if self.form.kind == "bgr" else pictures
         return {INPUT_NAME: np.rint(np.clip(picked, 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)}
 

@@ -34,11 +34,13 @@ def require_self_contained(path: Path) -> None:
     """Refuse a graph that names other files.
 
     Raises:
-        GraphError: it does, or it is no protobuf message at all.
+        GraphError: it does, it is no protobuf message at all, or it cannot be read.
     """
     try:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             found = external_file(data)
+    except OSError as error:
+        raise GraphError("the graph cannot be read", where=path.name, got=error.strerror) from error
     except (ValueError, IndexError) as error:  # mmap's word for an empty file, and ours for one that ends in a field
         raise GraphError("this is not an ONNX file", where=path.name, fix="Copy or export the bundle again.") from error
     if found is not None:

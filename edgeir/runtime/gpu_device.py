@@ -26,7 +26,23 @@ _OLDER = "Install the cuda-bindings of the driver's CUDA, such as: pip install '
 
 
 class OutOfDeviceMemory(MissingDependency):
-    """The GPU has no memory left for what is asked for. A smaller tile may fit."""
+    """The GPU has no memory left for what is asked for. A smaller tile may fit.
+
+    Attributes:
+        memory: which memory that is, for sentences.
+    """
+
+    memory = "the GPU's memory"
+
+
+class OutOfPinnedMemory(OutOfDeviceMemory):
+    """The host has no memory left that it can lock for the GPU's copies. A smaller tile needs less of it as well."""
+
+    memory = "the memory that the host can lock for the GPU"
+
+
+class DeviceFault(MissingDependency):
+    """The GPU failed at its work. Nothing that this process has on it can be used any more."""
 
 
 class DeviceBlock:
@@ -64,7 +80,7 @@ class Gpu:
     Context manager. What was allocated and not freed is freed at the end.
 
     Raises:
-        MissingDependency: cuda-bindings, the driver or the GPU is not here.
+        MissingDependency: cuda-bindings, the driver or the GPU is not here, or it cannot be used.
     """
 
     def __init__(self) -> None:
@@ -86,8 +102,19 @@ class Gpu:
                 got=str(error).strip().splitlines()[0].rstrip("."),
                 fix="Run this on a machine with an NVIDIA GPU and its driver.",
             ) from error
-        self._context = self.call("cuDevicePrimaryCtxRetain", self._device)
-        self.use()
+        try:
+            self._context = self.call("cuDevicePrimaryCtxRetain", self._device)
+            self.use()
+        except BaseException as error:
+            self.close()
+            if not isinstance(error, CudaError):
+                raise
+            raise MissingDependency(
+                "the GPU cannot be used",
+                where="CUDA",
+                got=error.what,
+                fix="Look whether nvidia-smi sees it; restart what else uses it, or the machine.",
+            ) from error
 
     def __enter__(self) -> Gpu:
         return self
@@ -173,10 +200,18 @@ class Gpu:
         """An array in page-locked memory of the host.
 
         Raises:
-            OutOfDeviceMemory: the system locks no more pages.
+            OutOfPinnedMemory: the system locks no more pages.
         """
         size = max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1)
-        address = int(self.call("cuMemHostAlloc", size, 0, wanted=size))
+        try:
+            address = int(self.call("cuMemHostAlloc", size, 0))
+        except OutOfDeviceMemory as error:
+            raise OutOfPinnedMemory(
+                "the host has not enough memory left that it can lock for the GPU",
+                where=error.where,
+                expected=_mebibytes(size),
+                fix="Stop other programs, or allow more locked memory (ulimit -l).",
+            ) from error
         bytes_ = (ctypes.c_uint8 * size).from_address(address)
         array: NDArray[Any] = np.ndarray(shape, np.dtype(dtype), buffer=memoryview(bytes_))
         pinned = PinnedArray(address, size, array)
@@ -225,6 +260,8 @@ class Gpu:
         return getattr(getattr(self._cuda, group), name)
 
     def _left(self) -> str | None:
+        if self._context is None:
+            return None
         with contextlib.suppress(CudaError, OutOfDeviceMemory):
             return f"{self.free_bytes / 2**20:.0f} MiB free"
         return None

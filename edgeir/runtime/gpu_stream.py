@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from edgeir.errors import MissingDependency
 from edgeir.runtime.cuda_driver import CudaError
 from edgeir.runtime.gpu_device import DeviceBlock, Gpu, PinnedArray
 
@@ -36,9 +37,14 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why work could not be captured."""
+    """Why work could not be captured, a clause."""
 
     reason: str
+
+    @classmethod
+    def of(cls, error: MissingDependency) -> Refused:
+        """For a call of the driver that failed, memory that ran out and functions that it lacks included."""
+        return cls(str(error).rstrip("."))
 
 
 class CapturedGraph:
@@ -99,28 +105,29 @@ class Stream:
             start: starts work on this stream, ``False`` where it cannot.
 
         Returns:
-            the graph, or why there is none. The stream is usable in both cases.
+            the graph, or why there is none, for want of memory too. The stream is usable in both cases.
         """
         mode = self._gpu.constant("CUstreamCaptureMode", "CU_STREAM_CAPTURE_MODE_THREAD_LOCAL")
         try:
             self._gpu.call("cuStreamBeginCapture", self._handle, mode)
-        except CudaError as error:
-            return Refused(str(error))
+        except MissingDependency as error:
+            return Refused.of(error)
         try:
             started = start()
-        finally:  # whatever happened, the stream must leave this mode
-            graph, failed = self._end_capture()
-        if failed is not None:
-            return failed
+        except BaseException:  # whatever happened, the stream must leave this mode
+            self._forget(self._end_capture()[0])
+            raise
+        graph, failed = self._end_capture()
         try:
+            if failed is not None:
+                return failed
             if not started:
                 return Refused("the runtime refused to enqueue")
             return CapturedGraph(self._gpu, self._gpu.call("cuGraphInstantiate", graph, 0))
-        except CudaError as error:
-            return Refused(str(error))
+        except MissingDependency as error:
+            return Refused.of(error)
         finally:
-            with contextlib.suppress(CudaError):
-                self._gpu.call("cuGraphDestroy", graph)
+            self._forget(graph)
 
     def launch(self, graph: CapturedGraph) -> None:
         """Start what was captured."""
@@ -136,5 +143,11 @@ class Stream:
     def _end_capture(self) -> tuple[Any, Refused | None]:
         try:
             return self._gpu.call("cuStreamEndCapture", self._handle), None
-        except CudaError as error:
-            return None, Refused(str(error))
+        except MissingDependency as error:
+            return None, Refused.of(error)
+
+    def _forget(self, graph: Any) -> None:
+        """Give a recording back, where there is one; what is launched was made of it and stays."""
+        if graph is not None:
+            with contextlib.suppress(CudaError):
+                self._gpu.call("cuGraphDestroy", graph)

@@ -10,7 +10,6 @@ from edgeir.errors import BundleError, UsageError
 from edgeir.manifest import MANIFEST_NAME, Manifest
 from edgeir.runtime.availability import BACKENDS, require_backend
 from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES
-from edgeir.runtime.external_data import require_self_contained
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Session
 
@@ -52,9 +51,10 @@ def open_session(
     checkpoint: Path | None = None,
     threads: int | None = None,
     plugins: Sequence[Path] = (),
+    as_bytes: bool = False,
     say: Callable[[str], None] = lambda text: None,
 ) -> Session:
-    """Open a bundle. Some sessions hold memory of a GPU: `edgeir.runtime.session.closing` gives it back.
+    """Open a bundle for pictures. Some sessions hold memory of a GPU: `edgeir.runtime.session.closing` gives it back.
 
     Args:
         bundle: an opened bundle.
@@ -66,12 +66,15 @@ def open_session(
         checkpoint: the weights, for a torch backend and a bundle that was made from a user's checkpoint.
         threads: threads within an operator; ``None`` leaves it to the runtime. Backends on a GPU take no notice.
         plugins: libraries of TensorRT plugins, for ``"tensorrt"``.
+        as_bytes: of a bundle with an engine of floats and one of bytes, open the latter (`lost_depth` says what it
+            costs); without effect on other backends.
         say: told what the user should know and no error is.
 
     Raises:
         UsageError, MissingDependency: see `require_backend`; plugins for another backend.
         CheckpointError: the weights are not those of the bundle, or cannot be found.
-        BundleError, GraphError: the bundle has no engine or graph for this, or one that is not what it should be.
+        BundleError, GraphError: the bundle has no engine or graph for this, only an engine that takes NV12, or one that
+            is not what it should be.
     """
     require_backend(backend)
     if plugins and backend not in ENGINE_RUNTIMES:
@@ -79,7 +82,7 @@ def open_session(
     if backend in ENGINE_RUNTIMES:
         from edgeir.runtime.engine_session import EngineSession
 
-        return EngineSession(bundle, backend, plugins=plugins, say=say)
+        return EngineSession(bundle, backend, plugins=plugins, as_bytes=as_bytes, frames=False, say=say)
     if backend.startswith("torch"):
         from edgeir.models.rebuild import rebuild
         from edgeir.runtime.torch_session import TorchSession
@@ -94,13 +97,10 @@ def open_session(
     if backend not in ("ort", "ort-reference"):
         from edgeir.runtime.ort_provider import OrtProviderSession
 
-        graph = bundle.graph_for("onnxruntime")
-        require_self_contained(graph)
-        return OrtProviderSession(graph, backend, say)
+        return OrtProviderSession(bundle.graph_for("onnxruntime"), backend, say)
     from edgeir.runtime.ort_engine import ort_graph
     from edgeir.runtime.ort_session import OrtSession
 
     path = ort_graph(bundle) if backend == "ort" else bundle.file("reference")
-    require_self_contained(path)
     # No CPU has FP8 kernels, and ONNX Runtime moves FP8 through operators that refuse it.
     return OrtSession(path, threads=threads, integer_kernels=bundle.manifest.precision != "fp8")

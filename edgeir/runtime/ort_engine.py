@@ -19,8 +19,9 @@ import time
 from pathlib import Path
 
 from edgeir.bundle import Bundle
-from edgeir.errors import BuildFailed, MissingDependency
+from edgeir.errors import BuildFailed, GraphError, MissingDependency
 from edgeir.runtime.board_sysfs import ROOT, read_text
+from edgeir.runtime.external_data import require_self_contained
 from edgeir.runtime.ort_session import OPTIMISED
 from edgeir.storage import SPACE_ERRNOS, storage_error
 from edgeir.subprocesses import run_module
@@ -81,7 +82,7 @@ def write_optimised(graph: Path, out: Path, *, integer_kernels: bool, timeout_s:
         Seconds to open ``graph``, and to open what was written.
 
     Raises:
-        BuildFailed: ONNX Runtime refuses the graph, or the process died.
+        BuildFailed: the graph names other files, ONNX Runtime refuses it, or the process died.
         OutOfSpace: the disk is full.
     """
     unfinished = out.with_name(f"{out.name}.part{OPTIMISED}")
@@ -127,6 +128,10 @@ def _main(graph: str, out: str, *, integer_kernels: bool) -> dict[str, object]:
     free = shutil.disk_usage(Path(out).parent).free
     if free < 3 * Path(graph).stat().st_size:  # weights may become FP32; ONNX Runtime says little of a full disk
         return {"error": "No space left on device", "errno": min(SPACE_ERRNOS)}
+    try:
+        require_self_contained(Path(graph))
+    except GraphError as error:
+        return {"error": f"{error.what} ({error.got})" if error.got else error.what}
     try:
         opened(graph, written=out)
         return {"plain_s": opened(graph), "written_s": opened(out)}

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from edgeir.errors import MissingDependency
+from edgeir.runtime.external_data import require_self_contained
 from edgeir.runtime.session import Pictures
 from edgeir.spec import INPUT_NAME
 
@@ -38,7 +39,10 @@ def node_times(model: Path | bytes, pictures: Pictures, *, threads: int | None =
 
     Raises:
         MissingDependency: onnxruntime is not installed.
+        GraphError: the file names other files.
     """
+    if isinstance(model, Path):
+        require_self_contained(model)
     try:
         import onnxruntime as ort
     except ImportError as error:

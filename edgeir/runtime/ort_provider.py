@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from edgeir.errors import GraphError, MissingDependency
+from edgeir.runtime.external_data import require_self_contained
 from edgeir.runtime.gpu_device import OutOfDeviceMemory
 from edgeir.runtime.session import Pictures
 from edgeir.spec import INPUT_NAME, OUTPUT_NAME
@@ -56,6 +57,7 @@ PROVIDERS: Mapping[str, Provider] = {
 """Backends that are an execution provider each."""
 
 _NO_CPU_NODES = "session.disable_cpu_ep_fallback"
+_SOME_CPU_NODES = "assigned to the default cpu ep"  # ONNX Runtime's words where that forbids a session
 _MEMORY_WORDS = ("failed to allocate memory", "out of memory", "cuda_error_out_of_memory", "cudnn_status_alloc_failed")
 
 
@@ -92,11 +94,13 @@ class OrtProviderSession:
 
     Raises:
         MissingDependency: there is no such provider, or it does not start here.
-        GraphError: ONNX Runtime refuses the file.
+        OutOfDeviceMemory: the GPU has no room for the weights.
+        GraphError: the file names other files, or ONNX Runtime refuses it.
     """
 
     def __init__(self, graph: Path, backend: str, say: Callable[[str], None] = lambda text: None) -> None:
         provider = require_provider(backend)
+        require_self_contained(graph)
         import onnxruntime as ort
 
         self._graph = graph.name
@@ -126,25 +130,34 @@ class OrtProviderSession:
         try:
             output = self._session.run([OUTPUT_NAME], {INPUT_NAME: np.ascontiguousarray(pictures, np.float32)})[0]
         except Exception as error:  # onnxruntime's own exception types are private
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            if any(word in str(error).lower() for word in _MEMORY_WORDS):
-                raise OutOfDeviceMemory("the GPU has not enough memory left", where=self.name, got=reason) from error
-            raise GraphError("ONNX Runtime fails", where=self.name, got=reason) from error
+            raise _failure("ONNX Runtime fails", self.name, error) from error
         return np.asarray(output, np.float32)
 
 
 def _open(ort: Any, graph: Path, provider: Provider, *, strict: bool) -> Any:
-    """The session; ``None`` where ``strict`` and a node would run on the CPU."""
+    """The session; ``None`` where ``strict`` and a node would run on the CPU.
+
+    The CPU's provider may not be named where its nodes are forbidden: ONNX Runtime refuses the two together. It is
+    always behind the others, named or not.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = 3
     if strict:
         options.add_session_config_entry(_NO_CPU_NODES, "1")
+    providers = [provider.name] if strict else [provider.name, "CPUExecutionProvider"]
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what it warns of is looked at afterwards
-            return ort.InferenceSession(str(graph), options, providers=[provider.name, "CPUExecutionProvider"])
+            # With its own fall back an error would be printed on stdout, and the CPU opened instead.
+            return ort.InferenceSession(str(graph), options, providers=providers, enable_fallback=0)
     except Exception as error:  # onnxruntime's own exception types are private
-        if strict:
+        if strict and _SOME_CPU_NODES in str(error).lower():
             return None
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise GraphError("ONNX Runtime refuses the graph", where=graph.name, got=reason) from error
+        raise _failure("ONNX Runtime refuses the graph", graph.name, error) from error
+
+
+def _failure(what: str, where: str, error: Exception) -> GraphError | OutOfDeviceMemory:
+    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    if any(word in str(error).lower() for word in _MEMORY_WORDS):
+        return OutOfDeviceMemory("the GPU has not enough memory left", where=where, got=reason)
+    return GraphError(what, where=where, got=reason)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgeir.errors import GraphError, MissingDependency
+from edgeir.runtime.external_data import require_self_contained
 from edgeir.runtime.memory import free_at_once
 from edgeir.runtime.session import Pictures
 from edgeir.spec import INPUT_NAME, OUTPUT_NAME
@@ -33,7 +34,7 @@ class OrtSession:
 
     Raises:
         MissingDependency: onnxruntime is not installed.
-        GraphError: ONNX Runtime refuses the file.
+        GraphError: the file names other files, or ONNX Runtime refuses it.
     """
 
     def __init__(
@@ -44,6 +45,8 @@ class OrtSession:
         except ImportError as error:
             raise MissingDependency("onnxruntime is not installed", fix="Run: pip install onnxruntime") from error
         self._version = str(ort.__version__)  # the distribution is called otherwise on a Jetson
+        if isinstance(model, Path):
+            require_self_contained(model)
         options = ort.SessionOptions()
         options.log_severity_level = 3  # errors only: notes on constant folding of FP16 nodes say nothing to a user
         options.enable_cpu_mem_arena = arena

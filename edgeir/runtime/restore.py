@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Generic, Literal, TypeVar
 
@@ -14,8 +15,8 @@ from edgeir.imaging.blending import TileBlender
 from edgeir.imaging.padding import crop, pad_to_at_least, padded_size
 from edgeir.imaging.tiling import Tile, plan_tiles
 from edgeir.manifest import Tiling
-from edgeir.runtime.byte_session import Bytes, ByteSession
-from edgeir.runtime.session import Session, run_many
+from edgeir.runtime.byte_session import Bytes, ByteSession, run_filled_bytes
+from edgeir.runtime.session import Session, run_filled
 from edgeir.spec import SizeRule
 
 Pixels = NDArray[np.float32]
@@ -167,13 +168,15 @@ def restore_pixels(
     blender = cut.blender(graph.scale)
     groups = cut.groups(graph.batch)
     batches = (
-        np.ascontiguousarray(cut.batch(group, graph.batch, axes=(2, 0, 1)), np.float32) for group in groups
+        (np.ascontiguousarray(cut.batch(group, graph.batch, axes=(2, 0, 1)), np.float32), len(group))
+        for group in groups
     )  # one by one: a picture of many tiles is never there twice
-    for number, (group, restored) in enumerate(zip(groups, run_many(session, batches), strict=True), start=1):
-        for tile, output in zip(group, restored, strict=False):
-            blender.add(tile, np.ascontiguousarray(output.transpose(1, 2, 0)))
-        if progress is not None:
-            progress(min(number * graph.batch, len(cut.tiles)), len(cut.tiles))
+    with closing(run_filled(session, batches)) as outputs:  # or one left in the middle would take no others
+        for number, (group, restored) in enumerate(zip(groups, outputs, strict=True), start=1):
+            for tile, output in zip(group, restored, strict=True):
+                blender.add(tile, np.ascontiguousarray(output.transpose(1, 2, 0)))
+            if progress is not None:
+                progress(min(number * graph.batch, len(cut.tiles)), len(cut.tiles))
     return crop(blender.result(), height, width, graph.scale)
 
 
@@ -216,14 +219,14 @@ def restore_bytes(
     height, width = pixels.shape[:2]
     cut = _cut(graph, pixels, tile_px, overlap_px)
     if cut.whole:
-        output = session.run_bytes(cut.batch(cut.tiles, graph.batch))[0]
+        output = run_filled_bytes(session, cut.batch(cut.tiles, graph.batch), 1)[0]
         if progress is not None:
             progress(1, 1)
         return np.ascontiguousarray(crop(output, height, width, graph.scale))
     blender = cut.blender(graph.scale)
     for number, group in enumerate(cut.groups(graph.batch), start=1):
-        restored = session.run_bytes(cut.batch(group, graph.batch))
-        for tile, output in zip(group, restored, strict=False):
+        restored = run_filled_bytes(session, cut.batch(group, graph.batch), len(group))
+        for tile, output in zip(group, restored, strict=True):
             blender.add(tile, output.astype(np.float32))
         if progress is not None:
             progress(min(number * graph.batch, len(cut.tiles)), len(cut.tiles))

@@ -1,8 +1,9 @@
 """What TensorRT-RTX compiled on this GPU, kept on disk, so that the next run need not compile it again.
 
-The cache is machine code. It lies in a folder that only its user can write, and a file that is not his, that others
-can write, or whose bytes are not those that were written is not given to the runtime: a sentence says so, and the
-kernels are compiled again. The runtime in turn refuses what another version, GPU or driver made.
+The cache is machine code. A file that is not its user's, that others can write or that lies in a folder where they can,
+or whose bytes are not those that were written is not given to the runtime: a sentence says so, and the kernels are
+compiled again. Folders above that one are taken as they are. The runtime in turn refuses what another version, GPU or
+driver made.
 """
 
 from __future__ import annotations
@@ -23,30 +24,45 @@ _SUFFIX = ".rtxcache"
 
 
 def cache_folder() -> Path:
-    """Where edgeir keeps what can be made again: the place that the system's convention has, in the user's home."""
-    home = Path.home()
+    """Where edgeir keeps what can be made again: the place that the system's convention has, in the user's home.
+
+    Raises:
+        RuntimeError: it is in the home, and this user has none.
+    """
     if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+        named = os.environ.get("LOCALAPPDATA", "")
+        base = Path(named) if named else Path.home() / "AppData" / "Local"
     elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
+        base = Path.home() / "Library" / "Caches"
     else:
         named = os.environ.get("XDG_CACHE_HOME", "")
-        base = Path(named) if named and Path(named).is_absolute() else home / ".cache"  # the convention ignores others
+        # The convention ignores paths that are not absolute.
+        base = Path(named) if named and Path(named).is_absolute() else Path.home() / ".cache"
     return base / "edgeir"
+
+
+def open_cache(key: tuple[str, ...], say: Callable[[str], None]) -> RuntimeCacheFile | None:
+    """The file of one engine on one GPU in `cache_folder`; ``None``, and a sentence, where the user has no home."""
+    try:
+        return RuntimeCacheFile(key, say, cache_folder())
+    except RuntimeError:
+        say("There is no home folder to keep compiled kernels in: they are compiled at every start.")
+        return None
 
 
 class RuntimeCacheFile:
     """The file of one engine on one GPU.
 
     Args:
-        key: all that makes another file necessary: the engine's hash, the runtime's version, GPU, driver.
+        key: all that makes another file necessary: the engine's hash, the runtime's version, the GPU, and the CUDA
+            version of its driver.
         say: told why a file is not used or could not be written; neither stops anything.
-        folder: where; `cache_folder` by default.
+        folder: where, such as `cache_folder`.
     """
 
-    def __init__(self, key: tuple[str, ...], say: Callable[[str], None], folder: Path | None = None) -> None:
+    def __init__(self, key: tuple[str, ...], say: Callable[[str], None], folder: Path) -> None:
         name = hashlib.sha256("\0".join(key).encode()).hexdigest()[:32]
-        self.path = (cache_folder() if folder is None else folder) / "runtime" / f"{name}{_SUFFIX}"
+        self.path = folder / "runtime" / f"{name}{_SUFFIX}"
         self._say = say
         self._read: bytes | None = None
 
@@ -99,8 +115,11 @@ def _untrusted(path: Path, status: os.stat_result) -> str | None:
         return "it is a link"
     if not stat.S_ISREG(status.st_mode):
         return "it is no regular file"
-    if os.name == "posix" and status.st_uid != os.getuid():
-        return "it belongs to somebody else"
-    if os.name == "posix" and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        return "others may write it"
+    if os.name != "posix":
+        return None
+    for what, writing, one in (("it", "it", status), ("its folder", "into its folder", path.parent.stat())):
+        if one.st_uid != os.getuid():
+            return f"{what} belongs to somebody else"
+        if one.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return f"others may write {writing}"
     return None

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol
 
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from edgeir.errors import CheckFailed, EdgeIRError, PictureError
 from edgeir.imaging.byte_formats import ByteFormat
-from edgeir.runtime.session import Bytes, Pictures, Session, run_many
+from edgeir.runtime.session import Bytes, Filled, Pictures, Session, run_many
 
 OnBad = Literal["retry", "stop"]
 ON_BAD: tuple[OnBad, ...] = ("retry", "stop")
@@ -28,6 +29,8 @@ STRUCTURE_SPAN = 2 / 255
 """An input has more than one colour if the means of its parts lie further apart. Noise of sigma 25 on a white sky moves
 the means of a 256-pixel tile's 4x4 parts by 1.4/255; the darkest measuring pictures differ by more than 5/255."""
 _PARTS = 4
+NOT_FINITE = "NaN or infinity"
+FLAT = "one flat colour, where the picture has more than one"
 
 
 @dataclass(slots=True)
@@ -82,8 +85,7 @@ class SentrySession:
 
     def __init__(self, inner: Session, *, on_bad: OnBad, spare: Callable[[], Session], say: Callable[[str], None]):
         self._inner = inner
-        self._open_spare = spare
-        self._spare: Session | None = None
+        self._spare = _Spare(spare)
         self._say = say
         self.count = SentryCount(on_bad)
 
@@ -102,91 +104,124 @@ class SentrySession:
         return restored
 
     def beside(self, inner: Session) -> SentrySession:
-        """The same watch on another session of the same network: both count together."""
-        other = SentrySession(inner, on_bad=self.count.mode, spare=self._open_spare, say=self._say)
+        """The same watch on another session of the same network: both count together and share the FP32 graph."""
+        other = SentrySession(inner, on_bad=self.count.mode, spare=self._spare.opened, say=self._say)
         other.count = self.count
+        other._spare = self._spare
         return other
 
     def run_many(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
         """As `edgeir.runtime.session.run_many`, every output looked at."""
-        given: deque[Pictures] = deque()
+        return self.run_filled((pictures, len(pictures)) for pictures in batches)
+
+    def run_filled(self, batches: Iterable[Filled]) -> Iterator[Pictures]:
+        """As `edgeir.runtime.session.run_filled`: only real pictures are looked at and counted."""
+        given: deque[Filled] = deque()
 
         def remembered() -> Iterator[Pictures]:
-            for pictures in batches:
-                given.append(pictures)
-                yield pictures
+            for batch in batches:
+                given.append(batch)
+                yield batch[0]
 
-        for restored in run_many(self._inner, remembered()):
-            yield self.looked_at(given.popleft(), restored)
+        # Closed here, and not when the garbage is: a session in the middle of batches takes no others.
+        with closing(run_many(self._inner, remembered())) as outputs:
+            for restored in outputs:
+                yield self._looked_at(*given.popleft(), restored)
 
     def close(self) -> None:
         """Close both sessions, where they have anything to close."""
-        for session in (self._inner, self._spare):
-            if close := getattr(session, "close", None):
-                close()
+        _close(self._inner)
+        self._spare.close()
 
-    def looked_at(self, pictures: Pictures, restored: Pictures | None) -> Pictures:
-        """What is to be taken for a batch: ``restored``, or FP32's in place of the bad ones.
+    def restored_again(
+        self, bad: dict[int, str], real: int, pictures: Callable[[], Pictures]
+    ) -> dict[int, NDArray[np.float32]]:
+        """Count a batch, say what is bad in it, and restore that once more.
 
         Args:
-            pictures: what went in.
-            restored: what came out; ``None`` where the session says that it is not finite.
+            bad: places in the batch, and what is bad there (`NOT_FINITE`, `FLAT`).
+            real: pictures of the batch that are looked at.
+            pictures: what went in, ``(N, 3, H, W)``; asked for where something is bad.
+
+        Returns:
+            what FP32 makes of the bad ones, ``(3, s*H, s*W)``, by place.
 
         Raises:
             CheckFailed: see `run`.
         """
-        self.count.checked += len(pictures)
-        if restored is None:
-            bad = dict.fromkeys(range(len(pictures)), _NOT_FINITE)
-        else:
-            bad = {at: what for at in range(len(restored)) if (what := _what_is_bad(pictures[at], restored[at]))}
-        if restored is not None and not bad:
-            return restored
-        self._note(bad)
-        again = self._again(pictures)
-        result = again.copy() if restored is None else restored.copy()
-        for at, what in bad.items():
-            self._judge_again(what, pictures[at], again[at])
-            result[at] = again[at]
-        return result
-
-    def _note(self, bad: dict[int, str]) -> None:
-        """Count and say; raise where the mode is to stop."""
-        self.count.not_finite += sum(what == _NOT_FINITE for what in bad.values())
-        self.count.flat += sum(what == _FLAT for what in bad.values())
-        first = next(iter(bad.values()))
+        before = self.count.checked
+        self.count.checked += real
+        if not bad:
+            return {}
+        self.count.not_finite += sum(what == NOT_FINITE for what in bad.values())
+        self.count.flat += sum(what == FLAT for what in bad.values())
         if self.count.mode == "stop":
+            at, what = next(iter(bad.items()))
             raise CheckFailed(
-                f"the output is bad: {first}",
+                f"the output is bad: {what}",
                 where=self.name,
+                got=f"output {before + at + 1}",
                 fix="--on-bad-output retry restores such pictures in FP32; another --precision may be what is needed.",
             )
-        self._say(f"Output {self.count.checked} is bad: {first}. It is restored once more in FP32.")
+        for at, what in bad.items():
+            self._say(f"Output {before + at + 1} is bad: {what}. It is restored once more in FP32.")
+        given = pictures()
+        again = self._again(given)
+        for at, what in bad.items():
+            self._judge_again(what, given[at], again[at])
+        return {at: again[at] for at in bad}
+
+    def _looked_at(self, pictures: Pictures, real: int, restored: Pictures) -> Pictures:
+        """What is to be taken for the real ones of a batch: ``restored``, or FP32's in place of the bad ones."""
+        taken = restored[:real]
+        bad = {at: what for at in range(real) if (what := _what_is_bad(pictures[at], taken[at]))}
+        again = self.restored_again(bad, real, lambda: pictures)
+        if again:
+            taken = taken.copy()
+            for at, output in again.items():
+                taken[at] = output
+        return taken
 
     def _again(self, pictures: Pictures) -> Pictures:
-        if self._spare is None:
-            try:
-                self._spare = self._open_spare()
-            except EdgeIRError as error:
-                raise CheckFailed(
-                    "the output is bad, and the FP32 graph cannot be opened to restore it once more",
-                    where=self.name,
-                    got=str(error).rstrip("."),
-                ) from error
-        return self._spare.run(pictures)
+        try:
+            spare = self._spare.opened()
+        except EdgeIRError as error:
+            raise CheckFailed(
+                "the output is bad, and the FP32 graph cannot be opened to restore it once more",
+                where=self.name,
+                got=str(error).rstrip("."),
+            ) from error
+        return spare.run(pictures)
 
     def _judge_again(self, what: str, picture: Pictures, again: Pictures) -> None:
         found = _what_is_bad(picture, again)
-        if found == _NOT_FINITE:
+        if found == NOT_FINITE:
             raise CheckFailed(
                 "the output is bad, and in FP32 it is no better: NaN or infinity",
                 where=self.name,
                 fix="The weights or the picture are at fault, not the precision.",
             )
-        if found == _FLAT and what == _FLAT:
+        if found == FLAT and what == FLAT:
             self.count.flat_in_fp32_too += 1
         else:
             self.count.restored_in_fp32 += 1
+
+
+class _Spare:
+    """The FP32 graph, opened when it is first needed, by whichever watch that is."""
+
+    def __init__(self, open_session: Callable[[], Session]) -> None:
+        self._open = open_session
+        self._session: Session | None = None
+
+    def opened(self) -> Session:
+        if self._session is None:
+            self._session = self._open()
+        return self._session
+
+    def close(self) -> None:
+        session, self._session = self._session, None
+        _close(session)
 
 
 class ByteRunner(Protocol):
@@ -204,6 +239,8 @@ class ByteRunner(Protocol):
 
 class ByteSentry:
     """A session of bytes whose outputs are looked at: bytes cannot be NaN, the session itself says so by an error.
+
+    Bytes are looked at as they are. Floats are made of a picture only where its output is one colour, or bad.
 
     Args:
         inner: the session, of a format whose pictures are ``(N, H, W, 3)``.
@@ -226,29 +263,35 @@ class ByteSentry:
 
     def run_bytes(self, pictures: Bytes) -> Bytes:
         """As the session's own; errors are those of `SentrySession.run` instead of a `PictureError`."""
+        return self.run_filled_bytes(pictures, len(pictures))
+
+    def run_filled_bytes(self, pictures: Bytes, real: int) -> Bytes:
+        """As `edgeir.runtime.byte_session.run_filled_bytes`: only real pictures are looked at and counted."""
         turned = slice(None, None, -1 if self.form.kind == "bgr" else 1)
+        given: Bytes | None = None
         try:
-            given: Bytes | None = self._inner.run_bytes(pictures)
-        except PictureError:
-            given = None  # the session does not say which picture of the batch it is
-        restored = None if given is None else _floats(given)[:, turned]
-        taken = self._watch.looked_at(_floats(pictures)[:, turned], restored)
-        if given is not None and taken is restored:
+            given = self._inner.run_bytes(pictures)[:real]
+            flat = [at for at in range(real) if _is_flat(given[at]) and _has_structure(_floats(pictures[at]))]
+            bad = dict.fromkeys(flat, FLAT)
+        except PictureError:  # it does not say which picture of the batch it is
+            bad = dict.fromkeys(range(real), NOT_FINITE)
+        again = self._watch.restored_again(bad, real, lambda: _floats(pictures)[:, turned])
+        if given is not None and not again:
             return given
-        return np.rint(np.clip(taken[:, turned], 0, 1) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-
-
-_NOT_FINITE = "NaN or infinity"
-_FLAT = "one flat colour, where the picture has more than one"
+        sides = next(iter(again.values())).shape[1:]
+        taken = np.empty((real, *sides, 3), np.uint8) if given is None else given.copy()
+        for at, output in again.items():
+            taken[at] = np.rint(np.clip(output[turned], 0, 1) * 255).astype(np.uint8).transpose(1, 2, 0)
+        return taken
 
 
 def _what_is_bad(picture: NDArray[np.float32], restored: NDArray[np.float32]) -> str | None:
     """Of one picture ``(3, H, W)`` and what was made of it."""
     low, high = float(restored.min()), float(restored.max())  # NaN comes through both
     if not (np.isfinite(low) and np.isfinite(high)):
-        return _NOT_FINITE
-    if _within_channels(restored) <= FLAT_SPAN and _structure(picture) > STRUCTURE_SPAN:
-        return _FLAT
+        return NOT_FINITE
+    if _within_channels(restored) <= FLAT_SPAN and _has_structure(picture):
+        return FLAT
     return None
 
 
@@ -257,13 +300,24 @@ def _within_channels(picture: NDArray[np.float32]) -> float:
     return float((flat.max(axis=1) - flat.min(axis=1)).max())
 
 
-def _structure(picture: NDArray[np.float32]) -> float:
-    """How far the means of the picture's parts lie apart, in the channel where they do most."""
+def _is_flat(picture: Bytes) -> bool:
+    """Of one picture ``(H, W, 3)``: within `FLAT_SPAN`, a quarter of their step, bytes are equal."""
+    return bool((picture == picture[0, 0]).all())
+
+
+def _has_structure(picture: NDArray[np.float32]) -> bool:
+    """Whether the means of the parts of ``(3, H, W)`` lie far apart, in the channel where they do most."""
     rows = np.array_split(picture, min(_PARTS, picture.shape[1]), axis=1)
     parts = [part for row in rows for part in np.array_split(row, min(_PARTS, picture.shape[2]), axis=2)]
     means = np.stack([part.mean(axis=(1, 2)) for part in parts])
-    return float((means.max(axis=0) - means.min(axis=0)).max())
+    return float((means.max(axis=0) - means.min(axis=0)).max()) > STRUCTURE_SPAN
 
 
-def _floats(pictures: Bytes) -> Pictures:
-    return np.ascontiguousarray(pictures.transpose(0, 3, 1, 2), np.float32) / np.float32(255)
+def _floats(pictures: Bytes) -> NDArray[np.float32]:
+    """``(..., H, W, 3) uint8 -> (..., 3, H, W) float32``."""
+    return np.ascontiguousarray(np.moveaxis(pictures, -1, -3), np.float32) / np.float32(255)
+
+
+def _close(session: object) -> None:
+    if close := getattr(session, "close", None):
+        close()

@@ -28,7 +28,8 @@ class FallBack:
 class SmallerTiles:
     """Restores pictures, and takes smaller tiles from then on where memory runs out.
 
-    Each step halves the area of a tile, about. What has failed once is not tried again with the next picture.
+    Each step leaves about half the area of a tile, or less of one whose sides differ. What has failed once is not tried
+    again with the next picture.
 
     Args:
         graph: which batches the network accepts.
@@ -63,9 +64,8 @@ class SmallerTiles:
                 if smaller is None:
                     raise self._the_end(tile, error) from error
                 self.steps.append(FallBack(tile, (smaller, smaller)))
-                self._say(
-                    f"The GPU's memory is not enough for tiles of {_size(tile)}: going on with {_size((smaller,) * 2)}."
-                )
+                memory = f"{error.memory[0].upper()}{error.memory[1:]}"
+                self._say(f"{memory} is not enough for tiles of {_size(tile)}: going on with {_size((smaller,) * 2)}.")
                 tile_px = self._limit_px = smaller
 
     def _tile_px(self, height: int, width: int) -> int | None:
@@ -76,12 +76,12 @@ class SmallerTiles:
 
     def _next(self, tile: tuple[int, int]) -> int | None:
         """A side on the grid for about half the area, ``None`` where the graph takes none below ``tile``."""
-        rule, least = self._graph.rule, max(self._graph.minimum)
-        lowest = rule.near(least)
+        rule = self._graph.rule
+        lowest = rule.near(max(self._graph.minimum))
+        most = min(self._graph.maximum) // rule.multiple * rule.multiple
         half = int(math.sqrt(math.prod(tile) / 2)) // rule.multiple * rule.multiple
-        side = max(half, lowest)
-        fits = side <= min(self._graph.maximum) and side**2 < math.prod(tile)
-        return side if fits else None
+        side = max(min(half, most), lowest)
+        return side if side <= most and side**2 < math.prod(tile) else None
 
     def _the_end(self, tile: tuple[int, int], error: OutOfDeviceMemory) -> OutOfDeviceMemory:
         if self._graph.static:
@@ -89,7 +89,7 @@ class SmallerTiles:
         else:
             fix = "Export again with a smaller least size (--dynamic) or --batch, or stop other work on the GPU."
         return OutOfDeviceMemory(
-            f"the GPU's memory is not enough for tiles of {_size(tile)}, and the graph takes no smaller ones",
+            f"{error.memory} is not enough for tiles of {_size(tile)}, and the graph takes no smaller ones",
             where=error.where,
             expected=error.expected,
             got=error.got,

@@ -50,14 +50,38 @@ def target_for(runtime: str, *, fp8: bool = False) -> EngineTarget:
     return EngineTarget(runtime, FP8_ARCHITECTURES if fp8 else RTX_ARCHITECTURES)
 
 
+def target_here(runtime: str, *, fp8: bool = False, say: Callable[[str], None] = lambda text: None) -> EngineTarget:
+    """The engine to build on the machine that is to run it: `target_for`, or one for a GPU that is not among those.
+
+    An engine for such a GPU is for it alone: NVIDIA advises against one for Turing and later ones together, which costs
+    the others speed, and formats that later ones have would be refused.
+
+    Args:
+        runtime, fp8: see `target_for`.
+        say: told where the engine will run on other machines only.
+    """
+    usual = target_for(runtime, fp8=fp8)
+    present = present_architecture() if runtime == "rtx" else None
+    if present is None or present in usual.architectures:
+        return usual
+    if present not in builder_targets(runtime):
+        why = f"TensorRT-RTX has no target for {present}: use --target and --backend tensorrt or ort on this machine."
+    elif fp8 and int(present.removeprefix("sm")) < int(min(FP8_ARCHITECTURES).removeprefix("sm")):
+        why = f"This machine's GPU ({present}) has no FP8: export with --int8 or --fp16 for it."
+    else:
+        return EngineTarget(runtime, (present,))
+    say(f"{why} The engine is for {usual.devices}.")
+    return usual
+
+
 def present_architecture() -> str | None:
     """Compute capability of this machine's first GPU (``"sm87"``), ``None`` where the driver cannot be asked."""
-    from edgeir.runtime.cuda_driver import CudaDevice, CudaError
+    from edgeir.runtime.cuda_driver import CudaDevice
 
     try:
         with CudaDevice() as device:
             return f"sm{device.architecture}"
-    except (CudaError, MissingDependency):
+    except MissingDependency:
         return None
 
 
@@ -67,8 +91,22 @@ def builder_version(runtime: str, *, timeout_s: float = 120.0) -> str:
     Raises:
         BuildFailed: it cannot even be imported.
     """
+    return str(_asked(runtime, timeout_s)["version"])
+
+
+def builder_targets(runtime: str, *, timeout_s: float = 120.0) -> tuple[str, ...]:
+    """GPUs that the builder installed here can be told to build for, ``("sm75", "sm80")``; TensorRT proper names none.
+
+    Raises:
+        BuildFailed: it cannot even be imported.
+    """
+    return tuple(_asked(runtime, timeout_s)["targets"])
+
+
+def _asked(runtime: str, timeout_s: float) -> dict[str, Any]:
+    """What the builder says of itself."""
     request = BuildRequest(EngineTarget(runtime, NATIVE), "", "", None)
-    return str(_run_worker(request, timeout_s, where=_PACKAGES[runtime], on_progress=None)["version"])
+    return _run_worker(request, timeout_s, where=_PACKAGES[runtime], on_progress=None)
 
 
 def build_engine(

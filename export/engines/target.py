@@ -15,11 +15,13 @@ NATIVE = ("native",)
 
 ARCHITECTURE_NAMES: Mapping[str, str] = {
     "sm72": "Jetson Xavier",
+    "sm75": "GeForce RTX 20",
     "sm86": "GeForce RTX 30",
     "sm87": "Jetson Orin",
     "sm89": "GeForce RTX 40",
     "sm110": "Jetson Thor",
     "sm120": "GeForce RTX 50",
+    "sm121": "GB10",
     "native": "the GPU of this machine",
 }
 
@@ -65,7 +67,7 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
-    """Everything a build process needs; paths are absolute. Without a graph the process only tells its version.
+    """Everything a build process needs; paths are absolute. Without a graph the process only says what it is.
 
     Attributes:
         target: what to build for.

@@ -1,6 +1,7 @@
 """The build process: ``python -m edgeir.export.engines.worker``, one request on stdin, one answer on stdout.
 
-Lines before the answer are progress. A request without a graph is answered with the builder's version.
+Lines before the answer are progress. A request without a graph is answered with the builder's version and the GPUs that
+it can be told to build for.
 It may abort (NVIDIA's builders do) or be killed: the parent process reads how it ended. Standard input stays open for
 as long as the parent lives; when it closes, the worker ends itself, so that no build outlives an interrupted export.
 """
@@ -32,7 +33,7 @@ def main() -> int:
     request = BuildRequest.from_dict(json.loads(sys.stdin.readline()))
     threading.Thread(target=_exit_with_parent, daemon=True).start()
     try:
-        answer = build(request) if request.onnx_path else {"version": str(_import(request.target.runtime).__version__)}
+        answer = build(request) if request.onnx_path else about(_import(request.target.runtime))
     except OSError as error:  # a full disk is not the builder's fault: the parent tells them apart by the number
         answer = {"error": str(error), "errno": error.errno}
     except Exception as error:  # the parent turns it into one sentence
@@ -55,6 +56,12 @@ def _exit_with_parent() -> None:
     while os.read(sys.stdin.fileno(), 4096):
         pass
     os._exit(3)
+
+
+def about(trt: Any) -> dict[str, Any]:
+    """What a builder says of itself."""
+    listed = getattr(getattr(trt, "ComputeCapability", None), "__members__", ())
+    return {"version": str(trt.__version__), "targets": [name.lower() for name in listed if name.startswith("SM")]}
 
 
 def build(request: BuildRequest) -> dict[str, Any]:
@@ -84,6 +91,7 @@ def build(request: BuildRequest) -> dict[str, Any]:
             request.profile.input_name, request.profile.minimum, request.profile.optimum, request.profile.maximum
         )
         config.add_optimization_profile(profile)
+        let_memory_shrink(trt, config)
     if not hasattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED"):
         for name in request.weak_flags:
             config.set_flag(getattr(trt.BuilderFlag, name))
@@ -105,6 +113,18 @@ def build(request: BuildRequest) -> dict[str, Any]:
         "kernels": list(kernels),
         "timing_cache": cache.state,
     }
+
+
+def let_memory_shrink(trt: Any, config: Any) -> None:
+    """Have the engine ask for less scratch memory for smaller shapes, where the builder can (TensorRT 10.10).
+
+    Else it asks for what the largest shape of its range takes, whatever the picture, and smaller tiles would save only
+    their own buffers. TensorRT-RTX 1.7.1 does so unasked.
+    """
+    features = getattr(trt, "PreviewFeature", None)
+    feature = getattr(features, "RUNTIME_ACTIVATION_RESIZE_10_10", None)
+    if feature is not None:
+        config.set_preview_feature(feature, True)
 
 
 class TimingCache:

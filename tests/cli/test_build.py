@@ -15,7 +15,7 @@ import pytest
 
 from edgeir.bundle import Bundle, BundleWriter
 from edgeir.cli import build_engine
-from edgeir.errors import BuildFailed
+from edgeir.errors import BuildFailed, OutOfSpace
 from edgeir.export.engines.target import BuildResult, Progress
 from edgeir.manifest import Manifest
 from edgeir.provenance import collect
@@ -171,6 +171,32 @@ def test_a_timing_cache_beside_the_bundle(small: Path, cli: Cli, tensorrt: dict[
     assert [one.role for one in Bundle.open(small).manifest.artifacts] == ["model", "engine"]
     cli("build", small, "--timing-cache", cache, "--force").done()
     assert tensorrt["caches"] == [None, b"tactics"]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"), [("nowhere/orin.timing", "the folder does not exist"), ("", "it is a folder, not a file")]
+)
+def test_a_place_for_the_timing_cache_that_cannot_be_written(
+    small: Path, cli: Cli, tensorrt: dict[str, Any], tmp_path: Path, name: str, says: str
+) -> None:
+    before = content(small)
+    cli("build", small, "--timing-cache", tmp_path / name).sentence(2, says)
+    assert tensorrt["caches"] == [], "nothing was built for nothing"
+    assert content(small) == before
+    assert not [path for path in tmp_path.iterdir() if path != small]
+
+
+def test_a_timing_cache_that_cannot_be_kept_costs_no_engine(
+    small: Path, cli: Cli, tensorrt: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, data: bytes) -> None:
+        raise OutOfSpace("the disk has no room left", where=str(path))
+
+    monkeypatch.setattr(build_engine, "atomic_write_bytes", full)
+    done = cli("build", small, "--timing-cache", tmp_path / "orin.timing").done()
+    assert "The engine is built, its timing cache could not be kept: " in done.err
+    assert "the disk has no room left" in done.err
+    assert [one.role for one in Bundle.open(small).manifest.artifacts] == ["model", "engine"]
 
 
 def test_a_build_that_fails_changes_nothing(small: Path, cli: Cli, tensorrt: dict[str, Any]) -> None:

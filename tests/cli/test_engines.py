@@ -142,6 +142,47 @@ def test_a_static_graph_that_does_not_fit(cli: Any, fakes: Any, picture: Path, t
     assert not (tmp_path / "out.png").exists()
 
 
+def test_scratch_memory_that_does_not_shrink_ends_at_once(
+    cli: Any, fakes: Any, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = device.fake_tensorrt.Context
+    monkeypatch.setattr(context, "update_device_memory_size_for_shapes", lambda self: 1_600_000)
+    plan = device.plan((1, 3, 16, 16), (1, 3, 128, 128))
+    bundle = device.make_bundle(tmp_path / "b", {"rtx": plan}, size=(16, 16), largest=(128, 128))
+    fakes.cuda.memory = 1_000_000
+    outcome = cli("run", bundle.path, picture, "-o", tmp_path / "out.png", "--backend", "rtx", "--overlap", 0)
+    assert outcome.code == 3
+    assert outcome.err.count("going on with") == 1
+    assert "as much scratch memory for smaller tiles as for larger ones" in outcome.err
+
+
+def test_a_fault_of_the_gpu_is_no_defect_of_edgeir(cli: Any, fakes: Any, picture: Path, tmp_path: Path) -> None:
+    bundle = device.make_bundle(tmp_path / "b", {"rtx": device.plan((1, 3, 64, 64))}, size=(64, 64))
+    fakes.cuda.fail["cuEventSynchronize"] = device.fake_cuda.CUresult.CUDA_ERROR_LAUNCH_FAILED
+    outcome = cli("run", bundle.path, picture, "-o", tmp_path / "out.png", "--backend", "rtx")
+    outcome.sentence(3, "engines/rtx.plan: the GPU failed while it ran the engine", "cuEventSynchronize gave 719")
+    del fakes.cuda.fail["cuEventSynchronize"]
+    fakes.cuda.fail["cuDevicePrimaryCtxRetain"] = device.fake_cuda.CUresult.CUDA_ERROR_LAUNCH_FAILED
+    reasons = json.loads(cli("doctor", "--json").done().out)["backends"]
+    assert reasons["rtx"].startswith("CUDA: the GPU cannot be used (got cuDevicePrimaryCtxRetain gave 719")
+    del fakes.cuda.fail["cuDevicePrimaryCtxRetain"]
+
+
+def test_an_engine_of_nv12_is_refused_once(cli: Any, fakes: Any, picture: Path, tmp_path: Path) -> None:
+    name = "model.nv12-bt709-limited.onnx"
+    plan = device.plan((1, 96, 64, 1), dtype="UINT8", mean=True)
+    files = {name: ("bytes", b"graph")}
+    bundle = device.make_bundle(tmp_path / "b", {"rtx": plan}, size=(64, 64), parents=(name,), files=files)
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        (folder / name).write_bytes(picture.read_bytes())
+    outcome = cli("run", bundle.path, folder, "-o", tmp_path / "out", "--backend", "rtx")
+    outcome.sentence(2, "the engine takes NV12", "edgeir build", "--target rtx --floats")
+    assert "skipped" not in outcome.err
+    assert fakes.deserialized == []
+
+
 def test_refusals_are_one_sentence(cli: Any, fakes: Any, picture: Path, tmp_path: Path) -> None:
     bundle = device.make_bundle(
         tmp_path / "b", {"rtx": device.plan(STATIC)}, notes={"rtx": ("rtx", "1.6.0", "sm89")}, size=(32, 32)

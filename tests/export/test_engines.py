@@ -12,6 +12,7 @@ import textwrap
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import onnx
@@ -19,7 +20,14 @@ import pytest
 
 from edgeir.errors import BuildFailed, OutOfSpace
 from edgeir.export.engines import builder
-from edgeir.export.engines.builder import build_engine, can_build, target_for
+from edgeir.export.engines.builder import (
+    build_engine,
+    builder_targets,
+    builder_version,
+    can_build,
+    target_for,
+    target_here,
+)
 from edgeir.export.engines.target import BuildRequest, EngineTarget, Profile
 
 Micro = Callable[..., Any]
@@ -253,6 +261,101 @@ def test_targets() -> None:
     assert target_for("rtx").devices == "GeForce RTX 30, GeForce RTX 40, GeForce RTX 50"
     assert target_for("tensorrt").architectures == ("native",)
     assert ADA.label == "rtx sm89"
+
+
+RTX_TARGETS = ("sm75", "sm80", "sm86", "sm89", "sm120", "sm121")
+
+
+@pytest.mark.parametrize(
+    ("present", "fp8", "built", "says"),
+    [
+        (None, False, "sm86-sm89-sm120", None),
+        ("sm89", False, "sm86-sm89-sm120", None),
+        ("sm75", False, "sm75", None),
+        ("sm121", True, "sm121", None),
+        (
+            "sm90",
+            False,
+            "sm86-sm89-sm120",
+            "TensorRT-RTX has no target for sm90: use --target and --backend tensorrt or",
+        ),
+        ("sm86", True, "sm89-sm120", "This machine's GPU (sm86) has no FP8: export with --int8 or --fp16 for it."),
+        ("sm75", True, "sm89-sm120", "This machine's GPU (sm75) has no FP8"),
+    ],
+)
+def test_the_target_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, present: str | None, fp8: bool, built: str, says: str | None
+) -> None:
+    monkeypatch.setattr(builder, "present_architecture", lambda: present)
+    monkeypatch.setattr(builder, "builder_targets", lambda runtime: RTX_TARGETS)
+    said: list[str] = []
+    assert target_here("rtx", fp8=fp8, say=said.append).architecture == built
+    assert target_here("tensorrt").architectures == (present or "native",)
+    assert len(said) == (0 if says is None else 1)
+    if says is not None:
+        assert said[0].startswith(says)
+        assert said[0].endswith("GeForce RTX 40, GeForce RTX 50.")
+
+
+@rtx
+def test_the_builder_says_what_it_builds_for() -> None:
+    assert set(RTX_TARGETS) <= set(builder_targets("rtx"))
+    assert not set(builder_targets("rtx")) & {"none", "current", "sm90"}
+    assert builder_version("rtx").count(".") == 3
+
+
+@rtx
+def test_scratch_memory_may_shrink() -> None:
+    """The name is a real one, and the real configuration takes it."""
+    import tensorrt_rtx as trt
+
+    from edgeir.export.engines.worker import let_memory_shrink
+
+    feature = trt.PreviewFeature.RUNTIME_ACTIVATION_RESIZE_10_10
+    config = trt.Builder(trt.Logger(trt.Logger.ERROR)).create_builder_config()
+    config.set_preview_feature(feature, False)
+    let_memory_shrink(trt, config)
+    assert config.get_preview_feature(feature)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_a_build_for_a_range_lets_it_shrink(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, dynamic: bool) -> None:
+    """In the build itself, on a stand-in for a TensorRT whose default is off."""
+    from edgeir.export.engines import worker
+
+    asked: list[tuple[str, bool]] = []
+    config = SimpleNamespace(
+        add_optimization_profile=lambda profile: 0,
+        set_preview_feature=lambda feature, on: asked.append((feature, on)),
+    )
+    maker = SimpleNamespace(
+        create_network=lambda flags: SimpleNamespace(num_layers=1),
+        create_builder_config=lambda: config,
+        create_optimization_profile=lambda: SimpleNamespace(set_shape=lambda *shapes: None),
+        build_serialized_network=lambda network, config: b"plan",
+    )
+    trt = SimpleNamespace(
+        __version__="10.13.3",
+        ILogger=type("ILogger", (), {}),
+        Builder=lambda logger: maker,
+        OnnxParser=lambda network, logger: SimpleNamespace(parse=lambda data: True),
+        NetworkDefinitionCreationFlag=SimpleNamespace(STRONGLY_TYPED=1),
+        PreviewFeature=SimpleNamespace(RUNTIME_ACTIVATION_RESIZE_10_10="resize"),
+    )
+    monkeypatch.setattr(worker, "_import", lambda runtime: trt)
+    (tmp_path / "model.onnx").write_bytes(b"graph")
+    profile = Profile("image", (1, 3, 8, 8), (1, 3, 16, 16), (1, 3, 32, 32)) if dynamic else None
+    ends = str(tmp_path / "model.onnx"), str(tmp_path / "engine.plan")
+    assert worker.build(BuildRequest(EngineTarget("tensorrt", ("sm87",)), *ends, profile))["bytes"] == 4
+    assert asked == ([("resize", True)] if dynamic else [])
+
+
+@pytest.mark.parametrize("has", [False, True])
+def test_builders_that_cannot_let_it_shrink(has: bool) -> None:
+    from edgeir.export.engines.worker import let_memory_shrink
+
+    older = SimpleNamespace(PreviewFeature=SimpleNamespace(PROFILE_SHARING_0806=0)) if has else SimpleNamespace()
+    let_memory_shrink(older, None)  # no call that it does not have
 
 
 @pytest.mark.parametrize("profile", [None, Profile("image", (1, 3, 8, 8), (1, 3, 16, 16), (1, 3, 32, 32))])

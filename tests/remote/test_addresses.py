@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import threading
 from pathlib import Path
 
 import pytest
 
 from edgeir.errors import OutputError, UsageError
-from edgeir.remote.addresses import Device, device_named, devices_file, load_devices, save_devices
+from edgeir.remote.addresses import (
+    Device,
+    device_named,
+    devices_file,
+    forget_device,
+    keep_device,
+    load_devices,
+    save_devices,
+)
 
 ORIN = Device(
     "orin", "ubuntu@orin.local", 2222, "/keys/orin", None, "/home/ubuntu/.local/share/edgeir", "/e/bin/python"
@@ -31,6 +41,27 @@ def test_unknown_names(settings: Path) -> None:
     save_devices({"orin": ORIN})
     with pytest.raises(UsageError, match=r"Did you mean 'orin'\?"):
         device_named("orni")
+
+
+def test_two_at_once(settings: Path) -> None:
+    """A device that was added while another one was is not forgotten, nor is one that was removed kept."""
+    save_devices({f"old{index}": ORIN for index in range(4)})
+    meet = threading.Barrier(8)
+
+    def work(index: int) -> None:
+        meet.wait(20)
+        if index % 2:
+            forget_device(f"old{index // 2}")
+        else:
+            keep_device(dataclasses.replace(ORIN, name=f"new{index // 2}"))
+
+    threads = [threading.Thread(target=work, args=(index,)) for index in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(load_devices()) == ["new0", "new1", "new2", "new3"]
+    assert [path.name for path in settings.parent.iterdir()] == ["devices.json"]
 
 
 def entry(**changes: object) -> str:

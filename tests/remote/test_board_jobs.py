@@ -50,11 +50,16 @@ def test_a_job_from_start_to_end(tmp_path: Path, capfdbinary: Any) -> None:
     # Nobody has had it yet: the next call finds it, and does not start another.
     again = board_jobs.start(tmp_path, key="job", command=shell("exit 0"))
     assert again == {"token": begun["token"], "found": "ended"}
-    assert board_jobs.take(tmp_path, key="job", token=begun["token"]) == {"output": "result\n"}
+    assert board_jobs.read(tmp_path, key="job", token=begun["token"]) == {"output": "result\n"}
+    assert board_jobs.start(tmp_path, key="job", command=shell("exit 0"))["found"] == "ended"  # read, and not taken yet
+    board_jobs.mark(tmp_path, key="job", token="of another")
+    assert board_jobs.start(tmp_path, key="job", command=shell("exit 0"))["found"] == "ended"
+    board_jobs.mark(tmp_path, key="job", token=begun["token"])
     after = board_jobs.start(tmp_path, key="job", command=shell("exit 0"))
     assert after["found"] == "started"
     assert after["token"] != begun["token"]
     assert follow(tmp_path, begun["token"], 0, capfdbinary)[0] == {"state": "another"}
+    assert board_jobs.read(tmp_path, key="job", token=begun["token"]) == {"output": None}
     assert follow(tmp_path, after["token"], 0, capfdbinary)[0] == {"state": "ended", "exit": 0}
 
 
@@ -62,14 +67,11 @@ def test_a_running_job_is_attached_to(tmp_path: Path, capfdbinary: Any) -> None:
     first = board_jobs.start(
         tmp_path, key="job", command=shell("echo begun >&2; while [ ! -e go ]; do sleep 0.05; done")
     )
-    second = board_jobs.start(tmp_path, key="job", command=shell("exit 9"), fresh=True)
+    second = board_jobs.start(tmp_path, key="job", command=shell("exit 9"))
     assert second == {"token": first["token"], "found": "running"}
     wait_for(lambda: (tmp_path / "jobs/job/log").read_bytes() == b"begun\n")
     (tmp_path / "go").touch()
     assert follow(tmp_path, first["token"], 0, capfdbinary)[0] == {"state": "ended", "exit": 0}
-    fresh = board_jobs.start(tmp_path, key="job", command=shell("exit 0"), fresh=True)
-    assert fresh["found"] == "started"  # it ended and was not taken, but a fresh one was asked for
-    follow(tmp_path, fresh["token"], 0, capfdbinary)
 
 
 def test_a_job_outlives_who_started_it(tmp_path: Path, capfdbinary: Any) -> None:
@@ -93,7 +95,7 @@ def test_a_job_whose_processes_were_killed(tmp_path: Path, capfdbinary: Any) -> 
     wait_for(lambda: (tmp_path / "jobs/job/pid").is_file() and (tmp_path / "jobs/job/pid").read_bytes()[-1:] == b"\n")
     os.kill(int((tmp_path / "jobs/job/log").read_text()), signal.SIGKILL)  # what watches over it, as in a power cut
     os.killpg(int((tmp_path / "jobs/job/pid").read_text()), signal.SIGKILL)
-    assert follow(tmp_path, begun["token"], 0, capfdbinary)[0] == {"state": "died"}
+    assert follow(tmp_path, begun["token"], 0, capfdbinary)[0]["state"] == "died"
     assert board_jobs.start(tmp_path, key="job", command=shell("exit 0"))["found"] == "started"
 
 
@@ -107,20 +109,31 @@ def test_a_program_that_is_not_there(tmp_path: Path, capfdbinary: Any) -> None:
 def test_the_last_good_result(tmp_path: Path, capfdbinary: Any) -> None:
     assert board_jobs.results(tmp_path, prefix="job") == {"output": None}
     for text in ("echo first", "echo second; exit 1"):
-        begun = board_jobs.start(tmp_path, key="job", command=shell(text), fresh=True)
+        begun = board_jobs.start(tmp_path, key="job", command=shell(text))
         follow(tmp_path, begun["token"], 0, capfdbinary)
+        board_jobs.mark(tmp_path, key="job", token=begun["token"])
     assert board_jobs.results(tmp_path, prefix="job") == {"output": None}  # the second took the place of the first
-    begun = board_jobs.start(tmp_path, key="job-b", command=shell("echo third"))
-    wait_for(lambda: (tmp_path / "jobs/job-b/exit").exists())
-    assert board_jobs.results(tmp_path, prefix="job") == {"output": "third\n"}
+    for key in ("job-c", "job-b"):
+        begun = board_jobs.start(tmp_path, key=key, command=["echo", key])
+        wait_for(lambda key=key: (tmp_path / f"jobs/{key}/exit").exists())  # type: ignore[misc]
+    os.utime(tmp_path / "jobs/job-b/exit", (0, 0))  # the clock was set back between the two
+    last = board_jobs.results(tmp_path, prefix="job")
+    assert (last["output"], last["key"], last["command"]) == ("job-b\n", "job-b", ["echo", "job-b"])
+    assert len(last["id"]) == 16
+    assert board_jobs.results(tmp_path, prefix="job-c")["id"] == last["id"]
+    (tmp_path / "id").unlink()
+    assert board_jobs.results(tmp_path, prefix="job-c")["id"] != last["id"]
 
 
 def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
     for index in range(board_jobs.KEPT_JOBS + 3):
         folder = tmp_path / "jobs" / f"old-{index:02d}"
         folder.mkdir(parents=True)
-        (folder / "exit").write_text("0\n")
-        os.utime(folder / "exit", (index, index))
+        (folder / "job.json").write_text(json.dumps({"token": "t", "command": [], "number": index}))
+        if index % 2:  # the others died
+            (folder / "exit").write_text("0\n")
+        os.utime(folder, (-index, -index))  # as boards date what they write before they know the time
+    (tmp_path / "jobs" / "old-02" / "lock").touch()
     board_jobs.start(tmp_path, key="new", command=shell("exit 0"))
     wait_for(lambda: (tmp_path / "jobs/new/exit").exists())
     left = sorted(path.name for path in (tmp_path / "jobs").iterdir() if path.is_dir())

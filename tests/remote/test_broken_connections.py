@@ -94,11 +94,14 @@ def test_an_upload_goes_on_where_it_broke_off(orin: Any, make_bundle: Callable[.
     model = next(one for one in opened.manifest.artifacts if one.role == "model")
     incoming = orin.root / "incoming" / board_name(opened.path)
     data = (opened.path / large.path).read_bytes()
+    for artifact in opened.manifest.artifacts:  # nobody may write to them: sftp gives the files there the same mode
+        (opened.path / artifact.path).chmod(0o444)
     with Connection(device_named("orin")) as connection:
         connection.ask("make", folder=f"incoming/{board_name(opened.path)}")
         (incoming / large.sha256).write_bytes(data[:3_000_000])
         (incoming / model.sha256).write_bytes((opened.path / model.path).read_bytes()[:-1] + b"?")  # whole, and damaged
         for file in incoming.iterdir():
+            file.chmod(0o444)
             shutil.chown(file, orin.user)
         said: list[str] = []
         pushed = push(connection, opened, said.append)

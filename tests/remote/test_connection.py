@@ -7,6 +7,8 @@ import os
 import shlex
 import subprocess
 import sys
+import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -138,6 +140,76 @@ def test_sftp_and_ipv6(fake: Callable[[str], Path], tmp_path: Path) -> None:
     said = (tmp_path / "sftp.words").read_text().splitlines()
     assert said[-1] == "me@[fe80::1]"
     assert said[said.index("-P") + 1] == "22"
+
+
+@pytest.mark.parametrize("address", ["me@[::1]", "me@::1"])
+def test_an_address_in_brackets(fake: Callable[[str], Path], tmp_path: Path, address: str) -> None:
+    """To ssh it goes without them, to sftp with them."""
+    words = fake("cat > /dev/null")
+    with Connection(Device("a", check_address(address))) as connection:
+        connection.run(["true"])
+        connection.transfer(["put a b"], tmp_path)
+    assert "me@::1" in words.read_text().splitlines()
+    assert (tmp_path / "sftp.words").read_text().splitlines()[-1] == "me@[::1]"
+
+
+def test_a_long_question_comes_through_standard_input(fake: Callable[[str], Path]) -> None:
+    """A manifest with many engines is longer than an argument may be."""
+    code = (
+        "import json, shlex, sys; words = shlex.split(sys.argv[-1])[-1]; "
+        "given = json.loads(sys.stdin.read() if words == '-' else words); "
+        "print('edgeir-answer:' + given['nonce'], json.dumps({'how': words == '-', 'long': len(given['manifest'])}))"
+    )
+    fake(f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"')
+    with Connection(ORIN) as connection:
+        assert connection.ask("assemble", manifest="x" * 300_000) == {"how": True, "long": 300_000}
+        assert connection.ask("assemble", manifest="x") == {"how": False, "long": 1}
+
+
+def test_a_board_reads_a_long_question(tmp_path: Path) -> None:
+    given = json.dumps({"nonce": "n", "root": str(tmp_path), "folder": "a/b"})
+    command = [sys.executable, "-m", "edgeir.remote.board", "make", "-"]
+    done = subprocess.run(command, input=given, capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("edgeir-answer:n {}\n")
+    assert (tmp_path / "a" / "b").is_dir()
+
+
+def test_what_a_login_shell_says_is_no_line_of_a_job(fake: Callable[[str], Path]) -> None:
+    code = (
+        "import json, shlex, sys; nonce = json.loads(shlex.split(sys.argv[-1])[-1])['nonce']; "
+        "print('Welcome!\\n\\nedgeir-begin:' + nonce + '\\nfirst\\nsecond\\nedgeir-answer:' + nonce + ' {}')"
+    )
+    fake(f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"')
+    lines: list[bytes] = []
+    with Connection(ORIN) as connection:
+        assert connection.listen("follow", lines.append) == {}
+    assert lines == [b"first\n", b"second\n"]
+
+
+def test_a_shared_connection_that_holds_on_to_stderr(fake: Callable[[str], Path], tmp_path: Path) -> None:
+    """As OpenSSH before 8.5 leaves it behind: the call is over when ssh is, not when that is."""
+    fake("cat > /dev/null; sleep 20 > /dev/null < /dev/null & exit 0")
+    started = time.monotonic()
+    with Connection(ORIN) as connection:
+        connection.run(["true"])
+        connection.transfer(["put a b"], tmp_path)
+    assert time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize(("length", "shared"), [(10, True), (120, False)])
+def test_a_socket_needs_a_short_path(
+    fake: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory, length: int, shared: bool
+) -> None:
+    words = fake("exit 0")
+    with tempfile.TemporaryDirectory(prefix="e", dir="/tmp") as short:
+        folder = Path(short) / ("x" * length)
+        folder.mkdir()
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tempfile, "tempdir", str(folder))
+            with Connection(ORIN) as connection:
+                connection.run(["true"])
+        assert not list(folder.iterdir())
+    assert ("ControlMaster=auto" in words.read_text()) == shared
 
 
 def test_an_answer_among_the_noise_of_a_login_shell(fake: Callable[[str], Path]) -> None:

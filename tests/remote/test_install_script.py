@@ -65,7 +65,7 @@ def test_offline_and_again(tmp_path: Path) -> None:
     said = subprocess.run([str(made["python"]), "-c", code], capture_output=True, text=True, check=True).stdout
     assert said.split() == ["1.0", "2.0"]
     assert sorted(path.name for path in root.iterdir()) == ["envs"]  # wheels are gone, and so is the old environment
-    assert [path.name for path in (root / "envs").iterdir()] == ["one"]
+    assert sorted(path.name for path in (root / "envs").iterdir()) == [".lock", "one"]
     assert call(root, "one") == {**made, "made": False}
 
 
@@ -84,12 +84,36 @@ def test_an_environment_in_use_stays(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "envs").iterdir()] == ["new"]
 
 
+def test_two_at_once(tmp_path: Path) -> None:
+    """As after a connection that broke: pip goes on there, and the second call touches nothing of it."""
+    import fcntl
+
+    (tmp_path / "envs" / "one").mkdir(parents=True)
+    with (tmp_path / "envs" / ".lock").open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert call(tmp_path, "one") == {"busy": True}
+    assert (tmp_path / "envs" / "one").is_dir()
+
+
+def test_an_environment_is_not_made_anew_under_a_job(tmp_path: Path) -> None:
+    import fcntl
+
+    (tmp_path / "envs" / "one").mkdir(parents=True)
+    (tmp_path / "envs" / "one" / "ready").touch()
+    lock = tmp_path / "jobs" / "build" / "lock"
+    lock.parent.mkdir(parents=True)
+    with lock.open("wb") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        assert call(tmp_path, "one", again=True) == {"working": True}
+    assert (tmp_path / "envs" / "one" / "ready").is_file()
+
+
 def test_a_wheel_that_is_missing_leaves_nothing(tmp_path: Path) -> None:
     wheel(tmp_path / "wheels", "edgeir_like", "1.0")
     answer = call(tmp_path, "one", requirements=["onnxruntime"])
     assert "onnxruntime" in str(answer["words"])
     assert not answer["full"]
-    assert list((tmp_path / "envs").iterdir()) == []
+    assert [path.name for path in (tmp_path / "envs").iterdir()] == [".lock"]
     assert (tmp_path / "wheels").is_dir()  # for the next try
 
 

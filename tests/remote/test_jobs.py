@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from edgeir.errors import MissingDependency
+from edgeir.errors import MissingDependency, OutOfSpace
 from edgeir.remote import jobs
 from edgeir.remote.addresses import Device
-from edgeir.remote.jobs import run_job
+from edgeir.remote.jobs import mark_taken, run_job
 from edgeir.remote.pictures import Job, digest_of, numbered, with_own_names
-from edgeir.remote.refusals import ConnectionLost, Unreachable
+from edgeir.remote.refusals import ConnectionLost, Refused, Unreachable
 
 LOG = b"[1/3] opening\n[2/3] building\n[3/3] adding it\n"
 
@@ -71,12 +71,54 @@ def test_what_was_found_is_said(found: str, says: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "says"), [("died", "ended from outside"), ("another", "another call took its place")]
-)
-def test_jobs_without_an_end(state: str, says: str) -> None:
-    with pytest.raises(MissingDependency, match=rf"orin: {says}|{says} .*adding it") as caught:
-        followed(Board(end={"state": state}))
-    assert "adding it" in str(caught.value)
+    ("end", "says"),
+    [({"state": "died", "free_bytes": 10**9}, "ended from outside"), ({"state": "stopped"}, "the work was stopped"),
+     ({"state": "another"}, "another call took its place")],
+)  # fmt: skip
+def test_jobs_without_an_end(end: dict[str, Any], says: str) -> None:
+    with pytest.raises(MissingDependency, match=rf"orin: .*{says} .*adding it"):
+        followed(Board(end=end))
+
+
+def test_a_job_that_died_of_a_full_disk() -> None:
+    with pytest.raises(OutOfSpace, match=r"orin: the disk of the device became full .*adding it"):
+        followed(Board(end={"state": "died", "free_bytes": 0}))
+
+
+def test_what_will_be_refused_the_next_time_is_not_tried_again() -> None:
+    board = Board()
+
+    def listen(*_: Any, **__: Any) -> Any:
+        raise Refused("the device refuses the login", where="orin")
+
+    board.listen = listen  # type: ignore[method-assign]
+    waits: list[float] = []
+    with pytest.raises(Refused):
+        run_job(board, "key", ["edgeir"], lambda _: None, sleep=waits.append)  # type: ignore[arg-type]
+    assert waits == []
+
+
+def test_a_result_is_read_again_when_the_connection_breaks() -> None:
+    board, breaks = Board(), 2
+    ask = board.ask
+
+    def breaking(question: str, **arguments: Any) -> dict[str, Any]:
+        nonlocal breaks
+        if question in ("read", "mark") and breaks:
+            breaks -= 1
+            raise ConnectionLost("the connection broke", where="orin")
+        return ask(question, **arguments)
+
+    board.ask = breaking  # type: ignore[method-assign]
+    end, _, waits = followed(board)
+    assert (end.output, waits) == ("result", [0.5, 1])
+    assert "mark" not in board.asked  # it is not in anybody's hands yet
+    breaks = 1
+    mark_taken(board, end, lambda _: None, sleep=waits.append)  # type: ignore[arg-type]
+    assert board.asked[-1] == "mark"
+    board.ask = lambda question, **_: {"token": "t", "found": "ended", "output": None}  # type: ignore[method-assign]
+    with pytest.raises(MissingDependency, match="another call took its place"):
+        followed(board)
 
 
 def test_names_of_pictures_there(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,8 @@ import pytest
 
 from edgeir.errors import MissingDependency
 from edgeir.remote import probe_script
-from edgeir.remote.probe import Probe, read_probe, require_usable
+from edgeir.remote.addresses import Device
+from edgeir.remote.probe import Probe, probe, read_probe, require_usable
 
 SAMPLES = Path(__file__).parent.parent / "runtime" / "samples"
 
@@ -130,6 +132,36 @@ def test_the_script_itself(tmp_path: Path) -> None:
     assert found.free_bytes > 0
     assert found.python_version == "%d.%d.%d" % sys.version_info[:3]  # noqa: UP031
     assert not (tmp_path / "not").exists()
+
+
+@pytest.mark.parametrize(("folder", "root"), [("~/x y", "home/x y"), ("x", "here/x"), ("~", "home"), ("/a/../b", "/b")])
+def test_folders_that_are_not_absolute(tmp_path: Path, folder: str, root: str) -> None:
+    for name in ("home", "here"):
+        (tmp_path / name).mkdir()
+    done = subprocess.run(
+        [sys.executable, "-I", "-", json.dumps({"nonce": "n", "arguments": {"folder": folder}})],
+        input=Path(probe_script.__file__).read_bytes(),
+        capture_output=True,
+        check=True,
+        cwd=tmp_path / "here",
+        env={**os.environ, "HOME": str(tmp_path / "home")},
+    )
+    found = json.loads(done.stdout.decode().splitlines()[-1].removeprefix("edgeir-answer:n "))
+    assert found["root"] == (root if root.startswith("/") else str(tmp_path / root))
+    assert found["free_bytes"] > 0
+
+
+@pytest.mark.parametrize("path", ["", "edgeir", "~/edgeir", "/a\nb", "/a\x1b[2J", "/a/../b"])
+@pytest.mark.parametrize("key", ["root", "python"])
+def test_a_device_that_names_no_folder(path: str, key: str) -> None:
+    class Orin:
+        device = Device("orin", "ubuntu@orin")
+
+        def script(self, *_: Any, **__: Any) -> dict[str, Any]:
+            return words(**{key: path})
+
+    with pytest.raises(MissingDependency, match="orin: the device names a folder that is none"):
+        probe(Orin())  # type: ignore[arg-type]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="programs are played by shell scripts")

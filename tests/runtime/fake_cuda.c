@@ -15,8 +15,13 @@ int cuInit(unsigned flags) { return flags ? 1 : status("cuInit"); }
 int cuDeviceGet(int* device, int ordinal) { *device = 40 + ordinal; return status("cuDeviceGet"); }
 int cuDevicePrimaryCtxRetain(void** context, int device) { *context = &retained; retained += device == 40; return 0; }
 int cuDevicePrimaryCtxRelease_v2(int device) { retained -= device == 40; return 0; }
-int cuCtxSetCurrent(void* context) { return context != &retained; }
-int cuStreamCreate(void** stream, unsigned flags) { *stream = &streams; ++streams; return (int)flags; }
+int cuCtxSetCurrent(void* context) { return context != &retained ? 1 : status("cuCtxSetCurrent"); }
+int cuStreamCreate(void** stream, unsigned flags) {
+    if (status("cuStreamCreate")) return status("cuStreamCreate");
+    *stream = &streams;
+    ++streams;
+    return (int)flags;
+}
 int cuStreamDestroy_v2(void* stream) { --streams; return stream != &streams; }
 int cuStreamSynchronize(void* stream) { return stream != &streams ? 1 : status("cuStreamSynchronize"); }
 int cuDeviceGetName(char* name, int length, int device) { snprintf(name, (size_t)length, "FAKE %d", device); return 0; }

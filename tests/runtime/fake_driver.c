@@ -41,9 +41,18 @@ int cuDeviceGetAttribute(int* value, int attribute, int device) {
     return attribute != 75 && attribute != 76;
 }
 int cuGetErrorString(int error, const char** text) { *text = error == 719 ? "launch failure" : "other"; return 0; }
-int cuDevicePrimaryCtxRetain(Handle* context, int device) { *context = &retained; ++retained; return device; }
+int cuDevicePrimaryCtxRetain(Handle* context, int device) {
+    if (status("cuDevicePrimaryCtxRetain")) return status("cuDevicePrimaryCtxRetain");
+    *context = &retained;
+    ++retained;
+    return device;
+}
 int cuDevicePrimaryCtxRelease(int device) { --retained; current = NULL; return device; }
-int cuCtxSetCurrent(Handle context) { current = context; return context != &retained; }
+int cuCtxSetCurrent(Handle context) {
+    if (status("cuCtxSetCurrent")) return status("cuCtxSetCurrent");
+    current = context;
+    return context != &retained;
+}
 int cuMemGetInfo(size_t* free, size_t* total) { *free = 3 << 20; *total = 4 << 20; return 0; }
 
 int cuMemAlloc(uint64_t* address, size_t size) {

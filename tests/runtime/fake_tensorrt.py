@@ -78,6 +78,7 @@ class _Module(types.ModuleType):
         self.get_plugin_registry = lambda: world.registry
         self.Runtime = lambda logger: world.keep((RtxRuntime if rtx else Runtime)(world, self, logger))
         if rtx:
+            self.ComputeCapability = enum.Enum("ComputeCapability", "NONE CURRENT SM75 SM80 SM86 SM89 SM120 SM121")
             self.EngineValidity = enum.Enum("EngineValidity", "VALID SUBOPTIMAL INVALID")
             self.EngineInvalidityDiagnostics = enum.IntEnum(
                 "EngineInvalidityDiagnostics",

@@ -78,6 +78,15 @@ def test_a_driver_without_a_gpu(call: bytes, driver: ctypes.CDLL) -> None:
     assert driver.fake_left() == 0
 
 
+@pytest.mark.parametrize("call", [b"cuCtxSetCurrent", b"cuStreamCreate"])
+def test_what_was_begun_is_given_back(call: bytes, driver: ctypes.CDLL) -> None:
+    driver.fake_fail(call)
+    with pytest.raises(CudaError, match=rf"{call.decode()} gave 719") as caught, CudaDevice():
+        pass
+    assert caught.value.exit_code == 3, "the environment is at fault, and not edgeir"
+    assert driver.fake_left() == 0
+
+
 def test_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cuda_driver, "_LIBRARIES", ("libnothing.so",))
     with pytest.raises(MissingDependency, match=r"NVIDIA's driver is not on this machine"):

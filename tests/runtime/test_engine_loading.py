@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeir.bundle import Bundle
-from edgeir.errors import BundleError, EdgeIRError, MissingDependency, UsageError
+from edgeir.errors import BundleError, EdgeIRError, MissingDependency
+from edgeir.imaging.picture import Picture
 from edgeir.manifest import SCHEMA_VERSION
 from edgeir.ops.table import FUSED_OPS
+from edgeir.runtime.byte_session import lost_depth
 from edgeir.runtime.engine_choice import choose_engine
 from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES
 from edgeir.runtime.engine_session import EngineSession
 from edgeir.runtime.gpu_device import OutOfDeviceMemory
 from edgeir.runtime.opening import open_session
+from edgeir.runtime.session import closing
 
 SIZE = (1, 3, 8, 8)
 
@@ -156,6 +159,108 @@ def test_bytes_are_taken_where_they_are_asked_for(device: Any, tmp_path: Path) -
     assert taken.form.name == "uint8"
 
 
+@pytest.mark.parametrize("order", [("tensorrt", "tensorrt-plugins"), ("tensorrt-plugins", "tensorrt")])
+def test_plugins_decide_among_engines(fakes: Any, device: Any, tmp_path: Path, order: tuple[str, str]) -> None:
+    library = tmp_path.resolve() / "lib.so"
+    library.write_text("plugins: " + " ".join(op.name for op in FUSED_OPS))
+    bundle = device.make_bundle(tmp_path / "b", dict.fromkeys(order, device.plan(SIZE)))
+    said: list[str] = []
+    for plugins, name in (((), "tensorrt"), ((library,), "tensorrt-plugins")):
+        with EngineSession(bundle, "tensorrt", plugins=plugins, say=said.append) as session:
+            assert session.engine == f"engines/{name}.plan"
+    assert said == []
+
+
+def test_plugins_that_no_engine_needs(fakes: Any, device: Any, tmp_path: Path) -> None:
+    library = tmp_path.resolve() / "lib.so"
+    library.write_text("plugins: Other")
+    bundle = device.make_bundle(tmp_path / "b", {"tensorrt": device.plan(SIZE)})
+    said: list[str] = []
+    with EngineSession(bundle, "tensorrt", plugins=[library], say=said.append) as session:
+        assert session.engine == "engines/tensorrt.plan"
+    assert said == [
+        "engines/tensorrt.plan was built without plugins, and none fits that was built with them: they go unused."
+    ]
+
+
+NV12 = "model.nv12-bt709-limited.onnx"
+
+
+def of_frames(device: Any, folder: Path, *floats: str) -> Bundle:
+    """A bundle whose engine takes NV12, and more of floats."""
+    plans = {"rtx-nv12": device.plan((1, 12, 8, 1), dtype="UINT8", mean=True)} | dict.fromkeys(
+        floats, device.plan(SIZE)
+    )
+    bundle = device.make_bundle(folder, plans, files={NV12: ("bytes", b"graph")})
+    artifacts = tuple(
+        dataclasses.replace(one, parents=(NV12,)) if one.path == "engines/rtx-nv12.plan" else one
+        for one in bundle.manifest.artifacts
+    )
+    return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, artifacts=artifacts))
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_nv12_is_refused_for_pictures_at_once(fakes: Any, device: Any, tmp_path: Path, as_bytes: bool) -> None:
+    bundle = of_frames(device, tmp_path / "b")
+    with pytest.raises(
+        BundleError, match=r"rtx-nv12\.plan: the engine takes NV12.*Run here: edgeir build \S*b --target rtx --floats$"
+    ):
+        open_session(bundle, "rtx", as_bytes=as_bytes)
+    assert fakes.deserialized == []
+    with EngineSession(bundle, "rtx") as session:  # for frames
+        assert session.form.kind == "nv12"
+
+
+@pytest.mark.parametrize("as_bytes", [False, True])
+def test_pictures_take_the_engine_of_floats_beside_one_of_nv12(
+    fakes: Any, device: Any, tmp_path: Path, as_bytes: bool
+) -> None:
+    bundle = of_frames(device, tmp_path / "b", "rtx")
+    with closing(open_session(bundle, "rtx", as_bytes=as_bytes)) as session:
+        assert session.engine == "engines/rtx.plan"  # type: ignore[attr-defined]
+    with EngineSession(bundle, "rtx", as_bytes=True) as frames:
+        assert frames.engine == "engines/rtx-nv12.plan"
+
+
+def test_open_session_takes_the_engine_that_is_asked_for(fakes: Any, device: Any, tmp_path: Path) -> None:
+    plans = {"rtx": device.plan(SIZE), "rtx-uint8": device.plan((1, 8, 8, 3), dtype="UINT8")}
+    bundle = device.make_bundle(tmp_path / "b", plans, files={"model.uint8.onnx": ("bytes", b"graph")})
+    artifacts = tuple(
+        dataclasses.replace(one, parents=("model.uint8.onnx",)) if "rtx-uint8" in one.path else one
+        for one in bundle.manifest.artifacts
+    )
+    bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, artifacts=artifacts))
+    for as_bytes, name in ((False, "rtx"), (True, "rtx-uint8")):
+        with closing(open_session(bundle, "rtx", as_bytes=as_bytes)) as session:
+            assert session.engine == f"engines/{name}.plan"  # type: ignore[attr-defined]
+            deep = Picture(pixels=np.zeros((8, 8, 3), np.float32), bits=16)
+            said = lost_depth(session, deep)
+            assert (said is not None) == as_bytes
+            assert lost_depth(session, dataclasses.replace(deep, bits=8)) is None
+    assert said == (
+        "The engine takes and gives bytes: of the picture's 16 bits per channel 8 are left. 'edgeir build --floats' "
+        "builds one that keeps them."
+    )
+
+
+@pytest.mark.parametrize(
+    ("capability", "says"),
+    [
+        ((7, 5), r"Run here: edgeir build \S+ --target rtx$"),
+        ((9, 0), r"TensorRT-RTX has no target for sm90: use --backend tensorrt or ort\.$"),
+    ],
+)
+def test_what_to_do_about_another_gpu(
+    device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], says: str
+) -> None:
+    fakes = device.install(monkeypatch, tmp_path / "cache", capability=capability)
+    for name, plans in (("another", {"rtx": device.plan(SIZE)}), ("none", {})):
+        bundle = device.make_bundle(tmp_path / name, plans)
+        with pytest.raises(EdgeIRError, match=says):
+            EngineSession(bundle, "rtx")
+    fakes.assert_nothing_left()
+
+
 def test_any_gpu(device: Any, tmp_path: Path) -> None:
     notes = {"rtx": ("rtx", device.RTX_VERSION, "any")}
     bundle = device.make_bundle(tmp_path / "b", {"rtx": device.plan(SIZE)}, notes=notes)
@@ -224,87 +329,3 @@ class TestTheRuntimeItself:
         bundle = device.make_bundle(tmp_path / "b", {"tensorrt": device.plan(SIZE)})
         with pytest.raises(MissingDependency, match=r"too old for sessions \(expected 10\.1 or later, got 8\.6\.2\)"):
             EngineSession(bundle, "tensorrt")
-
-
-class TestPlugins:
-    @pytest.fixture
-    def library(self, tmp_path: Path) -> Path:
-        path = tmp_path.resolve() / "libedgeir_plugins.so"
-        path.write_text("plugins: " + " ".join(op.name for op in FUSED_OPS))
-        return path
-
-    @pytest.fixture
-    def needs(self, device: Any, tmp_path: Path) -> Bundle:
-        files = {"model.tensorrt-10.3-plugins.onnx": ("prepared", device.onnx_bytes())}
-        made = device.make_bundle(
-            tmp_path / "bundle", {"tensorrt": device.plan(SIZE)}, parents=tuple(files), files=files
-        )
-        assert isinstance(made, Bundle)
-        return made
-
-    def test_a_missing_plugin(self, fakes: Any, needs: Bundle) -> None:
-        with pytest.raises(MissingDependency, match=r"needs edgeir's plugins.*EdgeirKeyGraph.*edgeir plugins build"):
-            EngineSession(needs, "tensorrt")
-        assert fakes.deserialized == []
-
-    def test_an_engine_that_was_built_with_them(self, fakes: Any, device: Any, tmp_path: Path) -> None:
-        bundle = device.make_bundle(tmp_path / "b", {"tensorrt-plugins": device.plan(SIZE)})
-        with pytest.raises(MissingDependency, match=r"needs edgeir's plugins"):
-            EngineSession(bundle, "tensorrt")
-        assert fakes.deserialized == []
-
-    def test_they_are_loaded_from_the_listed_path(self, fakes: Any, needs: Bundle, library: Path) -> None:
-        with EngineSession(needs, "tensorrt", plugins=[library]):
-            assert fakes.trt.registry._opened == [str(library)]
-            assert fakes.trt.registry._libraries
-        assert not fakes.trt.registry._libraries, "taken out again"
-
-    def test_some_of_them_are_not_enough(self, fakes: Any, needs: Bundle, library: Path) -> None:
-        library.write_text("plugins: EdgeirKeyGraph")
-        with pytest.raises(MissingDependency, match="expected EdgeirKeyGraphAttention, EdgeirGstAttention"):
-            EngineSession(needs, "tensorrt", plugins=[library])
-        assert fakes.deserialized == []
-
-    def test_a_library_without_plugins(self, fakes: Any, needs: Bundle, library: Path) -> None:
-        library.write_text("nothing")
-        with pytest.raises(MissingDependency, match=r"cannot load the library \(got no plugins in it"):
-            EngineSession(needs, "tensorrt", plugins=[library])
-
-    @pytest.mark.parametrize(
-        ("name", "says"),
-        [
-            ("relative.so", r"must be absolute \(got relative\.so\)\. Name it as /"),
-            ("/nowhere/x.so", r"no such library \(got /nowhere/x\.so: No such file or directory\)"),
-            ("link", r"may not be named by a link \(got \S+link\.so\)\. Name \S+libedgeir_plugins\.so"),
-            ("through a link", r"may not be named by a link"),
-            ("dots", r"may not be named by a link \(got \S+/\.\./\S+\)"),
-            ("folder", r"a library is a regular file"),
-            ("pipe", r"a library is a regular file"),
-        ],
-    )
-    def test_paths(self, fakes: Any, needs: Bundle, library: Path, name: str, says: str) -> None:
-        folder = library.parent
-        path = {"link": folder / "link.so", "folder": folder / "folder", "pipe": folder / "pipe"}.get(name, Path(name))
-        if name == "link":
-            path.symlink_to(library)
-        elif name == "through a link":
-            (folder / "other").symlink_to(folder)
-            path = folder / "other" / library.name
-        elif name == "dots":
-            path = Path(f"{folder}/../{folder.name}/{library.name}")
-        elif name == "folder":
-            path.mkdir()
-        elif name == "pipe":
-            os.mkfifo(path)
-        with pytest.raises(UsageError, match=f"--plugins: .*{says}"):
-            EngineSession(needs, "tensorrt", plugins=[path])
-        assert fakes.trt.registry._opened == []
-        assert fakes.deserialized == []
-
-    @pytest.mark.parametrize("backend", ["rtx", "ort"])
-    def test_other_backends_take_none(
-        self, fakes: Any, device: Any, tmp_path: Path, library: Path, backend: str
-    ) -> None:
-        bundle = device.make_bundle(tmp_path / "b", {"rtx": device.plan(SIZE)})
-        with pytest.raises(UsageError, match=r"--plugins: .*takes no .*plugins\. Leave --plugins out"):
-            open_session(bundle, backend, plugins=[library])

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from edgeir.errors import MissingDependency, PictureError, UsageError
-from edgeir.runtime.cuda_driver import CudaError
+from edgeir.errors import PictureError, UsageError
 from edgeir.runtime.engine_lanes import SHAPES_KEPT
 from edgeir.runtime.engine_session import EngineSession
-from edgeir.runtime.gpu_device import OutOfDeviceMemory
+from edgeir.runtime.gpu_device import Gpu
+from edgeir.runtime.gpu_stream import Stream
 
 BACKENDS = ("rtx", "tensorrt")
 
@@ -113,6 +113,49 @@ def test_without_a_graph_it_is_enqueued_and_said(fakes: Any, device: Any, tmp_pa
     (sentence,) = said  # once, for two lanes
     assert sentence.startswith("No CUDA graph for this engine, it is enqueued kernel by kernel: ")
     assert "capture" in sentence.lower() or "instantiate" in sentence.lower()
+
+
+@pytest.mark.parametrize("call", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate"])
+def test_memory_that_runs_out_for_a_graph_costs_the_graph_alone(
+    fakes: Any, device: Any, tmp_path: Path, call: str
+) -> None:
+    fakes.cuda.fail[call] = device.fake_cuda.CUresult.CUDA_ERROR_OUT_OF_MEMORY
+    said: list[str] = []
+    bundle = device.make_bundle(tmp_path / "b", {"tensorrt": device.plan((1, 3, 8, 8))})
+    with EngineSession(bundle, "tensorrt", say=said.append) as session:
+        for seed in range(3):
+            pictures = batch(seed, 1, 3, 8, 8)
+            np.testing.assert_array_equal(session.run(pictures), expected(pictures))
+        assert len(fakes.cuda.ran("execute")) == 3, "each batch once"
+    (sentence,) = said
+    assert sentence == (
+        f"No CUDA graph for this engine, it is enqueued kernel by kernel: {call}: the GPU has not enough memory left "
+        "(got 256 MiB free)."
+    )
+
+
+def test_memory_that_runs_out_at_a_launch_costs_the_graph_alone(fakes: Any, device: Any, tmp_path: Path) -> None:
+    said: list[str] = []
+    bundle = device.make_bundle(tmp_path / "b", {"tensorrt": device.plan((1, 3, 8, 8))})
+    with EngineSession(bundle, "tensorrt", say=said.append) as session:
+        session.run(batch(0, 1, 3, 8, 8))
+        fakes.cuda.fail["cuGraphLaunch"] = device.fake_cuda.CUresult.CUDA_ERROR_OUT_OF_MEMORY
+        for seed in range(2):
+            pictures = batch(seed, 1, 3, 8, 8)
+            np.testing.assert_array_equal(session.run(pictures), expected(pictures))
+        assert not fakes.cuda.executables
+    assert len(said) == 1
+    assert "enqueued kernel by kernel: cuGraphLaunch: the GPU has not enough memory left" in said[0]
+
+
+def test_an_error_within_a_capture_leaves_nothing(fakes: Any) -> None:
+    with Gpu() as gpu:
+        stream = Stream(gpu)
+        with pytest.raises(IndexError):
+            stream.capture(lambda: bool([].pop()))
+        assert not fakes.cuda.graphs
+        stream.synchronize()  # usable again
+        stream.close()
 
 
 def test_an_rtx_without_its_own_graphs_is_asked_first(
@@ -307,78 +350,3 @@ class TestBytes:
             for use in (lambda: session.run_bytes(np.zeros((1, 8, 8, 3), np.uint8)), lambda: session.form):
                 with pytest.raises(UsageError, match=r"takes floats.*--io uint8"):
                     use()
-
-
-class TestRefusals:
-    def test_a_shape_outside_the_profile(self, fakes: Any, device: Any, tmp_path: Path) -> None:
-        plan = device.plan((1, 3, 8, 8), (1, 3, 16, 16))
-        bundle = device.make_bundle(tmp_path / "b", {"rtx": plan}, largest=(16, 16))
-        with EngineSession(bundle, "rtx") as session:
-            for shape in ((1, 3, 8, 20), (2, 3, 8, 8), (1, 3, 8)):
-                with pytest.raises(UsageError, match="expected 1x3x8x8 to 1x3x16x16"):
-                    session.run(batch(0, *shape))
-
-    @pytest.mark.parametrize("call", ["set_input_shape", "create_execution_context", "execute_async_v3"])
-    def test_a_runtime_that_refuses(self, fakes: Any, device: Any, tmp_path: Path, call: str) -> None:
-        bundle = device.make_bundle(tmp_path / "b", {"rtx": device.plan((1, 3, 8, 8))})
-        fakes.rtx.refuse[call] = "the tensors\nare unhappy"
-        with EngineSession(bundle, "rtx") as session:
-            with pytest.raises(MissingDependency, match=r"engines/rtx\.plan: the runtime ") as caught:
-                session.run(batch(0, 1, 3, 8, 8))
-            if call != "set_input_shape":
-                assert "the tensors are unhappy" in str(caught.value)
-            assert all(work.waited_for for work in fakes.cuda.history), "its copy may still be under way"
-            del fakes.rtx.refuse[call]
-            np.testing.assert_array_equal(session.run(batch(0, 1, 3, 8, 8)), expected(batch(0, 1, 3, 8, 8)))
-
-    def test_a_fault_of_the_device_is_passed_on(self, fakes: Any, device: Any, tmp_path: Path) -> None:
-        bundle = device.make_bundle(tmp_path / "b", {"rtx": device.plan((1, 3, 8, 8))})
-        with EngineSession(bundle, "rtx") as session:
-            fakes.cuda.fail["cuEventSynchronize"] = device.fake_cuda.CUresult.CUDA_ERROR_LAUNCH_FAILED
-            with pytest.raises(CudaError, match="cuEventSynchronize gave 719"):
-                session.run(batch(0, 1, 3, 8, 8))
-            del fakes.cuda.fail["cuEventSynchronize"]
-
-    def test_after_a_fault_every_call_fails_and_closing_says_nothing(
-        self, fakes: Any, device: Any, tmp_path: Path
-    ) -> None:
-        bundle = device.make_bundle(tmp_path / "b", {"tensorrt": device.plan((1, 3, 8, 8))})
-        calls = [name for name in dir(fakes.cuda) if name.startswith("cu") and name[2].isupper()]
-        with EngineSession(bundle, "tensorrt") as session:
-            session.run(batch(0, 1, 3, 8, 8))
-            outputs = session.run_many([batch(0, 1, 3, 8, 8)] * 3)
-            next(outputs)
-            fakes.cuda.fail |= dict.fromkeys(
-                set(calls) - {"cuGetErrorString"}, device.fake_cuda.CUresult.CUDA_ERROR_LAUNCH_FAILED
-            )
-            with pytest.raises(CudaError, match=r"gave 719 \(cuda_error_launch_failed\)"):
-                next(outputs)
-        for table in ("blocks", "streams", "events", "graphs", "executables", "history"):
-            getattr(fakes.cuda, table).clear()  # what a driver does with a context that is broken
-        fakes.cuda.retained = 0
-        fakes.trt.problems.clear()  # of a context that goes under its work, which can never end
-        del outputs
-        gc.collect()
-        fakes.trt.assert_nothing_left()
-
-    def test_memory_for_buffers_runs_out(self, fakes: Any, device: Any, tmp_path: Path) -> None:
-        plan = device.plan((1, 3, 8, 8), (1, 3, 64, 64), scratch=100, weights=100_000)
-        bundle = device.make_bundle(tmp_path / "b", {"rtx": plan}, largest=(64, 64))
-        fakes.cuda.memory = 400_000
-        with EngineSession(bundle, "rtx") as session:
-            with pytest.raises(
-                OutOfDeviceMemory, match=r"not enough memory left \(expected 0\.4 MiB, got 0 MiB free\)"
-            ):
-                session.run(batch(0, 1, 3, 64, 64))
-            assert fakes.cuda.used() == 0, "what was begun is given back"
-            np.testing.assert_array_equal(session.run(batch(0, 1, 3, 8, 8)), expected(batch(0, 1, 3, 8, 8)))
-
-    def test_other_shapes_make_room(self, fakes: Any, device: Any, tmp_path: Path) -> None:
-        bundle = device.make_bundle(
-            tmp_path / "b", {"rtx": device.plan((1, 3, 8, 8), (1, 3, 64, 64))}, largest=(64, 64)
-        )
-        fakes.cuda.memory = 120_000  # one of 64x64 and its output take 98,304
-        with EngineSession(bundle, "rtx") as session:
-            for side in (48, 64, 48):
-                pictures = batch(side, 1, 3, side, side)
-                np.testing.assert_array_equal(session.run(pictures), expected(pictures))

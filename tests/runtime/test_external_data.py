@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from hypothesis import given
@@ -14,9 +15,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from edgeir.bundle import Bundle
-from edgeir.errors import GraphError
+from edgeir.errors import BuildFailed, GraphError
+from edgeir.runtime.byte_session import open_ort_bytes
 from edgeir.runtime.external_data import external_file, require_self_contained
 from edgeir.runtime.opening import open_session
+from edgeir.runtime.ort_engine import write_optimised
+from edgeir.runtime.ort_profile import node_times
+from edgeir.runtime.tile_statistics import StatisticsSession
 
 
 def tensor(location: str | None) -> onnx.TensorProto:
@@ -109,6 +114,48 @@ def test_files(tmp_path: Path) -> None:
 
 def test_a_real_graph(micro: Any) -> None:
     require_self_contained(micro("exda", dynamic=True).path)
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(GraphError, match=r"model\.onnx: the graph cannot be read \(got No such file"):
+        require_self_contained(tmp_path / "model.onnx")
+
+
+def _bytes(made: Bundle) -> object:
+    return open_ort_bytes(made)
+
+
+def _tiles(made: Bundle) -> object:
+    return StatisticsSession(made.file("tiles"))
+
+
+def _times(made: Bundle) -> object:
+    return node_times(made.file("model"), np.zeros((1, 3, 8, 8), np.float32))
+
+
+def _optimise(made: Bundle) -> object:
+    return write_optimised(made.file("model"), made.path / "model.optimised.onnx", integer_kernels=True)
+
+
+OPENED: dict[str, Callable[[Bundle], object]] = {
+    "bytes": _bytes, "tiles": _tiles, "bench --layers": _times, "build --target ort": _optimise,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("role", OPENED)
+def test_no_other_way_into_onnx_runtime(
+    device: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, role: str
+) -> None:
+    import onnxruntime as ort
+
+    data = in_initializer(tensor("../../outside.bin")).SerializeToString()
+    files = {"model.uint8.onnx": ("bytes", data), "tiles.onnx": ("tiles", data)}
+    made = device.make_bundle(tmp_path / "b", {}, files=files)
+    (made.path / "model.onnx").write_bytes(data)
+    monkeypatch.setattr(ort, "InferenceSession", lambda *arguments, **options: pytest.fail("it was opened"))
+    with pytest.raises((GraphError, BuildFailed), match=r"in another file.*'\.\./\.\./outside\.bin'"):
+        OPENED[role](Bundle(made.path, made.manifest))
+    assert not (made.path / "model.optimised.onnx").exists()
 
 
 @pytest.mark.parametrize("backend", ["ort", "ort-reference", "ort-cuda"])

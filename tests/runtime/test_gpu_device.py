@@ -47,6 +47,10 @@ try:
         else:
             said["graph"] = graph.reason
         said["refused"] = stream.capture(lambda: False).reason
+        try:
+            stream.capture(lambda: [].pop())
+        except IndexError:
+            said["within"] = "a defect"
         for smaller in (lambda: stream.copy_in(gpu.allocate(3), host), lambda: stream.copy_out(back, gpu.allocate(3))):
             try:
                 smaller()
@@ -130,7 +134,37 @@ def test_a_capture_that_fails(library: Path, call: str) -> None:
 
 def test_a_fault_of_the_device(library: Path) -> None:
     answer = said(library, FAKE_FAIL="cuEventSynchronize=719")
-    assert answer["error"] == ["CudaError", "cuEventSynchronize gave 719 (launch failure)"]
+    assert answer["error"] == ["CudaError", "cuEventSynchronize gave 719 (launch failure)."]
+
+
+@pytest.mark.parametrize("call", ["cuDevicePrimaryCtxRetain", "cuCtxSetCurrent"])
+def test_a_gpu_that_cannot_be_used(library: Path, call: str) -> None:
+    answer = said(library, FAKE_FAIL=f"{call}=719")
+    kind, text = answer["error"]
+    assert kind == "MissingDependency"
+    assert text.startswith(f"CUDA: the GPU cannot be used (got {call} gave 719 (launch failure)). Look whether")
+    assert answer["left"] == 0, "the context was let go"
+
+
+@pytest.mark.parametrize("call", ["cuStreamBeginCapture", "cuStreamEndCapture", "cuGraphInstantiate"])
+def test_memory_that_runs_out_in_a_capture(library: Path, call: str) -> None:
+    answer = said(library, FAKE_FAIL=f"{call}=2")
+    assert answer["graph"] == f"{call}: the GPU has not enough memory left (got 3 MiB free)"
+    assert answer["left"] == 0
+
+
+def test_memory_of_the_host(library: Path) -> None:
+    kind, text = said(library, FAKE_FAIL="cuMemHostAlloc=2")["error"]
+    assert kind == "OutOfPinnedMemory"
+    assert text.startswith(
+        "cuMemHostAlloc: the host has not enough memory left that it can lock for the GPU (expected "
+    )
+
+
+def test_an_error_within_a_capture(library: Path) -> None:
+    answer = said(library)
+    assert answer["within"] == "a defect"
+    assert answer["left"] == 0, "what was recorded until then is given back"
 
 
 @pytest.mark.parametrize("call", ["cuInit", "cuDeviceGet"])

@@ -97,6 +97,7 @@ def test_values_of_tensorrt_rtx(fakes: Any, monkeypatch: pytest.MonkeyPatch) -> 
     for name in (
         "TensorIOMode", "TensorFormat", "DataType", "ExecutionContextAllocationStrategy", "EngineValidity",
         "EngineInvalidityDiagnostics", "CudaGraphStrategy", "DynamicShapesKernelSpecializationStrategy",
+        "ComputeCapability",
     ):  # fmt: skip
         ours, theirs = getattr(fake, name).__members__, getattr(real, name).__members__
         assert set(ours) <= set(theirs), name

@@ -84,6 +84,35 @@ def test_with_a_gpu_it_would_run(fakes: Any) -> None:
     del fakes.cuda.fail["cuInit"]
 
 
+@pytest.mark.parametrize("call", ["cuDevicePrimaryCtxRetain", "cuCtxSetCurrent"])
+def test_a_gpu_that_cannot_be_used_is_a_reason_and_no_error(fakes: Any, call: str) -> None:
+    fakes.cuda.fail[call] = 719
+    assert (why_not("rtx") or "").startswith(f"CUDA: the GPU cannot be used (got {call} gave 719")
+    del fakes.cuda.fail[call]
+
+
+@pytest.mark.parametrize("there", [False, True])
+def test_providers_need_a_gpu_without_the_bindings_too(monkeypatch: pytest.MonkeyPatch, there: bool) -> None:
+    import onnxruntime
+
+    from edgeir.runtime import availability
+
+    class Device:
+        def __enter__(self) -> Device:
+            if not there:
+                raise MissingDependency("there is no GPU to use", where="CUDA")
+            return self
+
+        def __exit__(self, *error: object) -> None:
+            pass
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(availability, "has_bindings", lambda: False)
+    monkeypatch.setattr(availability, "CudaDevice", Device)
+    assert why_not("ort-cuda") == (None if there else "CUDA: there is no GPU to use.")
+    assert why_not("ort") is None
+
+
 def test_a_runtime_whose_libraries_are_missing(fakes: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib
 

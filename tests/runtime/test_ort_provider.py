@@ -12,26 +12,35 @@ import pytest
 from edgeir.errors import GraphError, MissingDependency
 from edgeir.runtime.gpu_device import OutOfDeviceMemory
 from edgeir.runtime.opening import open_session, require_backend
-from edgeir.runtime.ort_provider import PROVIDERS, OrtProviderSession
+from edgeir.runtime.ort_provider import PROVIDERS, OrtProviderSession, Provider
 from edgeir.runtime.session import run_many
 
 REAL = ort.InferenceSession
+# As ONNX Runtime 1.31.1 says them.
+CONFLICT = "Conflicting session configuration: explicitly added the CPU EP to the session, but also disabled fallback"
+CPU_NODES = "This session contains graph nodes that are assigned to the default CPU EP, but fallback to CPU EP has been"
 
 
 class Stub:
-    """A session of the CPU that says it is another provider's."""
+    """A session of the CPU that says it is another provider's; it refuses what the real one refuses."""
 
-    def __init__(self, path: str, options: Any, providers: list[str]) -> None:
+    def __init__(self, path: str, options: Any, providers: list[str], enable_fallback: int = 1) -> None:
+        type(self).opened += 1
         self.asked = providers
         self.strict = dict(options.entries).get("session.disable_cpu_ep_fallback") == "1"
-        if self.strict and self.cpu_nodes:
-            raise RuntimeError("This session contains graph nodes that are assigned to the default CPU EP")
-        if self.broken:
-            raise RuntimeError("no such operator\nand more")
+        assert not enable_fallback, "the real one would print on stdout and open the CPU"
+        if self.strict and "CPUExecutionProvider" in providers:
+            raise RuntimeError(CONFLICT)
+        if self.broken is not None:
+            raise RuntimeError(self.broken)
+        if self.strict and (self.cpu_nodes or self.starts_not):
+            raise RuntimeError(CPU_NODES)
         self.session = REAL(path, providers=["CPUExecutionProvider"])
         self.fallback = True
 
-    cpu_nodes = broken = starts_not = False
+    opened = 0
+    cpu_nodes = starts_not = False
+    broken: str | None = None
     fails: str | None = None
 
     def get_providers(self) -> list[str]:
@@ -104,9 +113,40 @@ def test_a_provider_that_does_not_start_is_refused(stub: type[Stub], graph: Path
 
 
 def test_a_graph_it_refuses(stub: type[Stub], graph: Path) -> None:
-    stub.broken = True
+    stub.broken = "no such operator\nand more"
+    said: list[str] = []
     with pytest.raises(GraphError, match=r"model\.onnx: ONNX Runtime refuses the graph \(got no such operator\)"):
+        OrtProviderSession(graph, "ort-cuda", said.append)
+    assert (stub.opened, said) == (1, []), "no second try with the CPU: no node was the reason"
+
+
+def test_weights_that_do_not_fit(stub: type[Stub], graph: Path) -> None:
+    stub.broken = "CUDA failure 2: out of memory"
+    with pytest.raises(OutOfDeviceMemory, match=r"model\.onnx: the GPU has not enough memory left \(got CUDA"):
         OrtProviderSession(graph, "ort-cuda")
+
+
+def test_the_real_one_opens_strictly_and_loosely(
+    graph: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """With a provider that every build has and that runs no node: the real session, asked for no node on the CPU."""
+    name = "AzureExecutionProvider"
+    if name not in ort.get_available_providers():
+        pytest.skip(f"this ONNX Runtime has no {name} to ask")
+    monkeypatch.setitem(PROVIDERS, "ort-azure", Provider(name, "Azure", "nothing"))  # type: ignore[arg-type]
+    options = ort.SessionOptions()
+    options.log_severity_level = 4
+    options.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    with pytest.raises(Exception, match=CONFLICT[:60]):
+        REAL(str(graph), options, providers=[name, "CPUExecutionProvider"], enable_fallback=0)
+    with pytest.raises(Exception, match=CPU_NODES):
+        REAL(str(graph), options, providers=[name], enable_fallback=0)
+    said: list[str] = []
+    session = OrtProviderSession(graph, "ort-azure", said.append)
+    assert said == ["Azure cannot run every node of model.onnx: some run on the CPU, with copies between."]
+    pictures = np.zeros((1, 3, 8, 8), np.float32)
+    np.testing.assert_array_equal(session.run(pictures), np.ones_like(pictures))
+    assert capfd.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

@@ -44,10 +44,10 @@ def test_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_garbage_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(GraphError, match=r"^model\.onnx: ONNX Runtime refuses the graph"):
+    with pytest.raises(GraphError, match=r"^model\.onnx: (this is not an ONNX file|ONNX Runtime refuses the graph)"):
         OrtSession(path)
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(GraphError, match=r"gone\.onnx: ONNX Runtime refuses"):
+    with pytest.raises(GraphError, match=r"gone\.onnx: the graph cannot be read"):
         OrtSession(tmp_path / "gone.onnx")

@@ -75,6 +75,15 @@ def test_a_file_that_others_could_have_written(tmp_path: Path, said: list[str], 
     assert "belongs to somebody else" in said[-1]
 
 
+@posix
+def test_a_folder_that_others_can_write_into(tmp_path: Path, said: list[str]) -> None:
+    file = file_in(tmp_path, said)
+    file.write(b"kernels")
+    file.path.parent.chmod(0o770)
+    assert file_in(tmp_path, said).read() is None
+    assert "are ignored: others may write into its folder." in said[-1]
+
+
 def test_a_link_and_a_folder(tmp_path: Path, said: list[str]) -> None:
     file = file_in(tmp_path, said)
     file.write(b"kernels")
@@ -104,6 +113,20 @@ def test_the_folder(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 class TestInASession:
+    def test_a_user_without_a_home(
+        self, fakes: Any, device: Any, tmp_path: Path, said: list[str], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def none() -> Path:
+            raise RuntimeError("Could not determine home directory.")
+
+        monkeypatch.setattr(Path, "home", none)
+        bundle = device.make_bundle(tmp_path / "b", {"rtx": device.plan((1, 3, 8, 8))})
+        self.run(bundle, said)
+        assert said == []  # $XDG_CACHE_HOME is elsewhere
+        monkeypatch.delenv("XDG_CACHE_HOME")
+        self.run(bundle, said)
+        assert said == ["There is no home folder to keep compiled kernels in: they are compiled at every start."]
+
     @staticmethod
     def run(bundle: Any, said: list[str]) -> None:
         with EngineSession(bundle, "rtx", say=said.append) as session:

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from edgeir.errors import CheckFailed, MissingDependency, PictureError
 from edgeir.imaging.byte_formats import ByteFormat
-from edgeir.runtime.sentry import ByteSentry, SentryCount, SentrySession
+from edgeir.runtime.byte_session import run_filled_bytes
+from edgeir.runtime.sentry import FLAT, NOT_FINITE, ByteSentry, SentryCount, SentrySession
+from edgeir.runtime.session import run_filled
 
 
 class Network:
@@ -127,6 +131,81 @@ def test_where_fp32_is_no_better_it_stops() -> None:
         sentry.run(scene())
 
 
+def test_each_bad_output_has_its_own_number() -> None:
+    def spoil(restored: np.ndarray) -> None:
+        restored[1, 0, 2, 3] = np.nan
+        restored[3] = 0.25
+
+    sentry, said = watched(Network(spoil))
+    for _ in range(2):
+        sentry.run(scene(4))
+    assert said == [
+        f"Output {number} is bad: {what}. It is restored once more in FP32."
+        for number, what in ((2, NOT_FINITE), (4, FLAT), (6, NOT_FINITE), (8, FLAT))
+    ]
+    stopped, _ = watched(Network(spoil), "stop")
+    with pytest.raises(CheckFailed, match=r"the output is bad: NaN or infinity \(got output 2\)"):
+        stopped.run(scene(4))
+
+
+@pytest.mark.parametrize("real", [1, 3, 4])
+def test_what_fills_a_batch_up_is_not_counted(real: int) -> None:
+    def spoil(restored: np.ndarray) -> None:
+        restored[0, 0, 2, 3] = np.nan
+        restored[real:] = 0.25  # of a batch that is filled up
+
+    sentry, said = watched(Network(spoil))
+    pictures = scene(4)
+    (whole, rest) = run_filled(sentry, [(pictures, real)] * 2)
+    for restored in (whole, rest):
+        np.testing.assert_array_equal(restored, 1 - pictures[:real] / 2)
+    assert sentry.count == SentryCount("retry", checked=2 * real, not_finite=2, restored_in_fp32=2)
+    assert [text.split()[1] for text in said] == ["1", str(real + 1)]
+
+
+def test_a_session_that_is_not_watched_gives_the_real_ones_too() -> None:
+    pictures = scene(3)
+    outputs = list(run_filled(Network(), [(pictures, 2), (pictures, 3)]))
+    assert [len(output) for output in outputs] == [2, 3]
+    np.testing.assert_array_equal(outputs[0], 1 - pictures[:2] / 2)
+
+
+def test_a_session_that_stopped_is_not_in_the_middle_of_anything() -> None:
+    class Counting(Network):
+        inside = 0
+
+        def run_many(self, batches: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+            self.inside += 1
+            try:
+                yield from map(self.run, batches)
+            finally:
+                self.inside -= 1
+
+    network = Counting(put(np.nan))
+    sentry, _ = watched(network, "stop")
+    with pytest.raises(CheckFailed) as kept:
+        list(sentry.run_many([scene()] * 3))
+    assert network.inside == 0, kept
+
+
+def test_two_watches_beside_one_another_share_the_fp32_graph() -> None:
+    opened: list[Network] = []
+
+    def spare() -> Network:
+        opened.append(Network())
+        return opened[-1]
+
+    first, said = watched(Network(put(np.nan)), spare=spare)
+    second = first.beside(Network(put(np.nan)))
+    for sentry in (second, first):
+        sentry.run(scene())
+    assert len(opened) == 1
+    assert first.count is second.count
+    assert [text.split()[1] for text in said] == ["2", "4"]
+    first.close()
+    assert opened[0].closed
+
+
 def test_no_fp32_to_be_had() -> None:
     def spare() -> Network:
         raise MissingDependency("onnxruntime is not installed", fix="Run: pip install onnxruntime")
@@ -210,6 +289,38 @@ class TestBytes:
         expected = np.rint((1 - pictures / 255 / 2) * 255)
         assert np.abs(sentry.run_bytes(pictures).astype(int) - expected).max() <= 1  # float32 against float64
         assert watch.count.restored_in_fp32 == 2
+
+    def test_what_fills_a_batch_up_is_not_counted(self) -> None:
+        pictures = np.broadcast_to(np.arange(8, dtype=np.uint8)[:, None, None] * 30, (4, 8, 8, 3))
+        for how in ({}, {"fails": True}, {"flat": True}):
+            sentry, watch = self.sentry(Bytes(**how))
+            restored = run_filled_bytes(sentry, np.ascontiguousarray(pictures), 3)
+            assert np.abs(restored.astype(int) - (255 - pictures[:3] // 2)).max() <= 1
+            assert (watch.count.checked, watch.count.bad) == (3, 3 if how else 0)
+        assert len(run_filled_bytes(Bytes(), np.ascontiguousarray(pictures), 3)) == 3
+
+    @given(st.integers(0, 2**32 - 1), st.integers(1, 9), st.integers(1, 9), st.sampled_from([0, 1, 60]), st.booleans())
+    @settings(max_examples=60, deadline=None)
+    def test_bytes_are_judged_as_their_floats_are(
+        self, seed: int, height: int, width: int, span: int, ramp: bool
+    ) -> None:
+        random = np.random.default_rng(seed)
+        picture = random.integers(100, 101 + span, (1, height, width, 3), np.uint8)
+        picture = picture + np.asarray(np.arange(width)[:, None] * 9 * ramp, np.uint8)
+        output = np.full_like(picture, 7) + random.integers(0, 1 + random.integers(0, 2), picture.shape, np.uint8)
+
+        class Fixed(Bytes):
+            def run_bytes(self, pictures: np.ndarray) -> np.ndarray:
+                return output
+
+        def floats(pictures: np.ndarray) -> np.ndarray:
+            return np.asarray(pictures.transpose(0, 3, 1, 2) / np.float32(255), np.float32)
+
+        of_bytes, _ = watched(Network())
+        ByteSentry(Fixed(), of_bytes).run_bytes(picture)
+        of_floats, _ = watched(Network(lambda restored: restored.__setitem__(slice(None), floats(output))))
+        of_floats.run(floats(picture))
+        assert of_bytes.count == of_floats.count
 
     def test_or_it_stops(self) -> None:
         sentry, _ = self.sentry(Bytes(fails=True), "stop")

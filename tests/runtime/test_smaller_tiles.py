@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgeir.runtime.gpu_device import OutOfDeviceMemory
+from edgeir.runtime.gpu_device import OutOfDeviceMemory, OutOfPinnedMemory
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.smaller_tiles import SmallerTiles
 from edgeir.spec import SizeRule
@@ -98,3 +98,46 @@ def test_every_step_is_a_tile_that_the_graph_takes_and_smaller(
         assert graph.tile_for(height, width, side) == (side, side)  # raises where the graph refuses it
         assert side * side < step.tile[0] * step.tile[1]
     assert len(tiles.steps) < 40
+
+
+@given(
+    st.integers(1, 24), sides, sides, sides, sides, st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 10**6)
+)
+def test_it_gives_up_only_where_no_smaller_tile_fits(
+    multiple: int, low_h: int, low_w: int, more_h: int, more_w: int, height: int, width: int, pixels: int
+) -> None:
+    """With all squares that the graph takes at hand: the end is at the smallest of them, or none is smaller."""
+    minimum = (low_h * multiple, low_w * multiple)
+    maximum = (minimum[0] + more_h * multiple, minimum[1] + more_w * multiple)
+    graph = GraphInput(1, minimum, maximum, maximum, SizeRule(multiple, multiple))
+    tiles = SmallerTiles(graph, None, lambda text: None)
+    squares = range(max(minimum), min(maximum) + 1, multiple)
+    begun = graph.tile_for(height, width)
+    possible = [side for side in squares if side**2 < begun[0] * begun[1]]
+    try:
+        found = tiles.restore(height, width, fits(graph, height, width, pixels))
+    except OutOfDeviceMemory:
+        assert not any(side**2 <= pixels for side in possible)
+    else:
+        assert found[0] * found[1] <= pixels
+
+
+def test_maxima_whose_sides_differ() -> None:
+    graph = GraphInput(1, (128, 128), (256, 1024), (256, 4096), SizeRule(16, 16))
+    tiles = SmallerTiles(graph, None, lambda text: None)
+    assert tiles.restore(256, 4096, fits(graph, 256, 4096, 128 * 128 * 4)) == (256, 256)
+
+
+def test_memory_of_the_host_is_called_so() -> None:
+    def attempt(tile_px: int | None) -> int:
+        if tile_px is None:
+            raise OutOfPinnedMemory("no", where="cuMemHostAlloc")
+        return tile_px
+
+    said: list[str] = []
+    SmallerTiles(DYNAMIC, None, said.append).restore(400, 500, attempt)
+    assert said == [
+        "The memory that the host can lock for the GPU is not enough for tiles of 400x512: going on with 320x320."
+    ]
+    with pytest.raises(OutOfDeviceMemory, match="the memory that the host can lock for the GPU is not enough for"):
+        SmallerTiles(STATIC, None, said.append).restore(100, 100, attempt)
