@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import typer
 
 from edgeir.cli.console import Console, print_result
-from edgeir.errors import CheckFailed, EdgeIRError, OutputError, PictureError, UsageError, nearest
+from edgeir.cli.run_jobs import Job, picture_jobs
+from edgeir.errors import CheckFailed, EdgeIRError, PictureError, UsageError, nearest
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from edgeir.runtime.tile_statistics import StatisticsSession
 
     Pixels = NDArray[np.float32]
-
-
-@dataclass(frozen=True, slots=True)
-class _Job:
-    source: Path
-    destination: Path
 
 
 def command(
@@ -84,7 +78,7 @@ def command(
     console = Console()
     opened = Bundle.open(bundle)
     film = video_job(source, output, codec=codec, crf=crf, seconds=seconds)
-    jobs = _jobs(source, output, console) if film is None else []
+    jobs = picture_jobs(source, output, console) if film is None else []
     graph = graph_input(opened.manifest)
     shared = overlap_to_run(graph, opened.manifest.tiling, tile_px=tile, asked_px=overlap)
     _check_tiles(graph, tile, shared.px)
@@ -117,6 +111,7 @@ def command(
         say=console.say,
         of_bytes=of_bytes,
         sharing=sharing,
+        unshared=None if sharing is not None or statistics == "own" else _unshared(opened, film is not None),
     )
     facts: dict[str, object] = {"untrained": untrained, "backend": backend} | restorer.facts()
     facts |= {"overlap_px": shared.px, "overlap_from": shared.origin}
@@ -132,22 +127,18 @@ def command(
             facts.update(restorer.facts())  # what is printed at the end
             return restored
 
-        run_video(
-            film,
-            frame,
-            scale=graph.scale,
-            identity=bundle_identity(opened)
-            | {
-                "runtime": session.name,
-                "tile": tile,
-                "overlap": shared.px,
-                "statistics": restorer.facts()["tile_statistics"],
-            },
-            facts=facts,
-            console=console,
-            as_json=as_json,
-        )
-        restorer.summarise()
+        identity: dict[str, object] = bundle_identity(opened) | {
+            "runtime": session.name,
+            "backend": backend,  # several have one runtime
+            "on_bad_output": mode,
+            "tile": tile,
+            "overlap": shared.px,
+            "statistics": "own" if sharing is None else "shared",
+        }
+        try:
+            run_video(film, frame, scale=graph.scale, identity=identity, facts=facts, console=console, as_json=as_json)
+        finally:  # also of a file that was cut off
+            restorer.summarise()
 
 
 def _sharing(
@@ -167,24 +158,33 @@ def _sharing(
     if backend != "ort" or not there:
         if asked is None:
             return None
-        why = f"the backend '{backend}' cannot" if backend != "ort" else "this bundle has no graph for that"
-        raise UsageError(
-            "tiles cannot share statistics",
-            where="--tile-statistics",
-            got=why,
-            fix="Take --backend ort, and a bundle of a network that attends to the whole picture.",
-        )
+        if backend != "ort":
+            why, fix = f"the backend '{backend}' cannot", "Take --backend ort."
+        else:
+            why = "this bundle has no graph for that"
+            fix = "Export keeps one where sharing came closer to the whole: of one size up to 256x256, batch 1."
+        raise UsageError("tiles cannot share statistics", where="--tile-statistics", got=why, fix=fix)
     from edgeir.runtime.tile_statistics import StatisticsSession
 
     path, eight_bit_floats = opened.file("tiles"), opened.manifest.precision == "fp8"
     return lambda: StatisticsSession(path, threads=threads, integer_kernels=not eight_bit_floats)
 
 
+def _unshared(opened: Bundle, film: bool) -> str | None:
+    """What to say of a bundle whose tiles agree better when they share statistics, where they do not."""
+    if opened.manifest.tiling is None or not opened.manifest.tiling.shared_statistics:
+        return None
+    way = "'--tile-statistics shared' does, for more time" if film else "the backend 'ort' does"
+    return f"Each tile takes itself for the picture; tiles that share come closer to the whole, and {way}."
+
+
 def _run_pictures(
-    jobs: list[_Job], source: Path, restorer: Restorer, facts: dict[str, object], console: Console, *, as_json: bool
+    jobs: list[Job], source: Path, restorer: Restorer, facts: dict[str, object], console: Console, *, as_json: bool
 ) -> None:
     """Restore pictures and print which; raise what stopped one, or all of them."""
-    done, failed = _restore_all(jobs, lambda picture, name: restorer.picture(picture, _tiles(console, name)), console)
+    done, failed = _restore_all(
+        jobs, lambda picture, name: restorer.picture(picture, tile_progress(console, name)), console
+    )
     restorer.summarise()
     if as_json:
         results = [{"input": str(job.source), "output": str(job.destination)} for job in done]
@@ -205,14 +205,14 @@ def _run_pictures(
 
 
 def _restore_all(
-    jobs: list[_Job], restore: Callable[[Picture, str], Picture], console: Console
-) -> tuple[list[_Job], list[tuple[_Job, EdgeIRError]]]:
+    jobs: list[Job], restore: Callable[[Picture, str], Picture], console: Console
+) -> tuple[list[Job], list[tuple[Job, EdgeIRError]]]:
     """Restore every job; one bad picture does not stop the others, a full disk and a bad output do."""
     from edgeir.imaging.reading import read_picture
     from edgeir.imaging.writing import write_picture
 
-    done: list[_Job] = []
-    failed: list[tuple[_Job, EdgeIRError]] = []
+    done: list[Job] = []
+    failed: list[tuple[Job, EdgeIRError]] = []
     with console.bar("pictures", len(jobs) if len(jobs) > 1 else 0) as advance:
         for job in jobs:
             try:
@@ -223,47 +223,12 @@ def _restore_all(
                     console.say(f"skipped: {error}")
                 failed.append((job, error))
             except CheckFailed as error:  # an output that may not be used: so may none that would come
-                failed.append((job, error))
+                where = f"{job.source.name}, {error.where}"
+                named = CheckFailed(error.what, where=where, expected=error.expected, got=error.got, fix=error.fix)
+                failed.append((job, named))
                 break
             advance()
     return done, failed
-
-
-def _jobs(source: Path, output: Path, console: Console) -> list[_Job]:
-    """Inputs and where each goes; refuses what could overwrite an input."""
-    if not source.exists():
-        raise PictureError("there is no such file or folder", where=str(source))
-    if source.is_dir():
-        from edgeir.imaging.listing import list_pictures
-
-        listing = list_pictures(source)
-        if listing.skipped:
-            console.say(f"{len(listing.skipped)} files in {source} are not pictures and are left alone.")
-        if output.exists() and not output.is_dir():
-            raise OutputError("a folder of pictures needs a folder to go to", where=str(output), got="a file")
-        if output.exists() and output.resolve() == source.resolve():
-            raise OutputError(
-                "the pictures would overwrite themselves", where=str(output), fix="Choose another folder."
-            )
-        jobs = [_Job(path, output / _writable_name(path.name)) for path in listing.pictures]
-        for job in jobs:
-            _require_other(job)
-        return jobs
-    destination = output / _writable_name(source.name) if output.is_dir() else output
-    from edgeir.imaging.writing import format_of
-
-    format_of(destination)  # an unknown suffix is refused before the work, not after it
-    if not destination.parent.is_dir():
-        raise OutputError("there is no such folder", where=str(destination.parent), fix="Make it first.")
-    job = _Job(source, destination)
-    _require_other(job)
-    return [job]
-
-
-def _require_other(job: _Job) -> None:
-    """Refuse to overwrite an input, also through a link."""
-    if job.destination.exists() and job.destination.resolve() == job.source.resolve():
-        raise OutputError("the picture would overwrite itself", where=str(job.destination), fix="Choose another name.")
 
 
 def _make_folder(folder: Path) -> None:
@@ -271,17 +236,6 @@ def _make_folder(folder: Path) -> None:
 
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-
-
-def _writable_name(name: str) -> str:
-    """The same name, as PNG where edgeir reads the format but does not write it."""
-    from edgeir.imaging.writing import format_of
-
-    try:
-        format_of(Path(name))
-    except EdgeIRError:
-        return f"{name}.png"
-    return name
 
 
 def _check_tiles(graph, tile: int | None, overlap_px: int) -> None:  # type: ignore[no-untyped-def]
@@ -296,11 +250,14 @@ def _check_tiles(graph, tile: int | None, overlap_px: int) -> None:  # type: ign
         )
 
 
-def _tiles(console: Console, name: str) -> Callable[[int, int], None]:
+def tile_progress(console: Console, name: str) -> Callable[[int, int], None]:
     """Progress within one large picture: a line every tenth of its tiles."""
+    said = 0
 
     def progress(done: int, total: int) -> None:
-        if total >= 20 and done * 10 // total > (done - 1) * 10 // total:
+        nonlocal said
+        if total >= 20 and done * 10 // total > said:
+            said = done * 10 // total
             console.say(f"{name}: {done} of {total} tiles")
 
     return progress

@@ -120,14 +120,15 @@ def run_video(
         EdgeIRError: see `edgeir.video.restoring`.
     """
     from edgeir.video.camera import open_camera
+    from edgeir.video.recording import finish_recording
     from edgeir.video.restoring import Request, restore_camera, restore_file
 
     request = Request(job.output, job.codec, job.crf, scale, identity)
     with _frames(console) as progress:
         if job.camera is None:
-            with _kept_on_stop(job.output, console):
-                result = restore_file(job.source, request, restore, progress=progress, say=console.say)
+            result = restore_file(job.source, request, restore, progress=progress, say=console.say)
         else:
+            finish_recording(job.output, console.say)
             with open_camera(job.camera) as camera:
                 seconds = job.seconds or 0.0
                 result = restore_camera(camera, request, restore, seconds=seconds, progress=progress, say=console.say)
@@ -170,20 +171,6 @@ def _as_json(job: VideoJob, result: Restored) -> dict[str, object]:
         "codec": job.codec.name,
         "pixel_format": result.format,
     }
-
-
-@contextmanager
-def _kept_on_stop(output: Path, console: Console) -> Iterator[None]:
-    """Say that a stopped run can go on, and where its work lies."""
-    from edgeir.video.working import working_folder
-
-    try:
-        yield
-    except BaseException:
-        folder = working_folder(output)
-        if folder.is_dir():
-            console.say(f"What is restored is kept in {folder}: the same command goes on from there.")
-        raise
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from edgeir.bundle import Bundle
 from edgeir.cli.console import Console
 from edgeir.cli.measuring import NOT_ROUNDED, rounding_session
 from edgeir.compare.gates import GATES
-from edgeir.errors import MissingDependency, UsageError
+from edgeir.errors import MissingDependency, PictureError, UsageError
 from edgeir.precision import Precision
 from edgeir.report.chart import Chart
 from edgeir.report.value import Check, Fact, Report, Table
@@ -85,6 +85,8 @@ def validate_video(
                     meters[name].add(output, expected, time_s=float(picture.pts * info.time_base))
                 advance()
         ending = source.ending
+    if ending.frames < 2:
+        raise PictureError("flicker is between frames", where=str(video), expected="two or more", got=ending.sentence())
     found = {name: summarise(meter.rows) for name, meter in meters.items()}
     main = next(iter(found))
     state = "trained" if spec.trained else "UNTRAINED"
@@ -200,6 +202,8 @@ def _notes(*, trained: bool, ending: Ending, asked: int, rounded: bool, judged: 
         notes.append(NOT_ROUNDED)
     if ending.frames < asked:
         notes.append(f"The video has {ending.frames} frames, fewer than the {asked} that were asked for.")
-    if ending.frames < asked and not ending.whole:
+    if ending.frames < asked and not ending.whole:  # or else it was not read to its end
         notes.append(f"The video is not whole: {ending.sentence()}.")
+    elif ending.damaged:
+        notes.append(f"Of what was read, {ending.damage()}: a frame that is concealed or missing flickers by itself.")
     return tuple(notes)

@@ -31,8 +31,11 @@ class Codec:
         containers: FFmpeg's names of those that hold it.
         crf: the constant rate factor if none is asked for, 0 best; ``None`` for a codec that has none.
         crf_highest: the worst.
-        even: 4:2:0 needs an even number of lines and columns.
+        even: where colour is halved, the number of columns (and of lines, for 4:2:0) must be even.
         rgb: the pixel format that keeps RGB, if there is one.
+        aspect: its bitstream says what shape pixels have. (A container could; PyAV writes it into none.)
+        colours: its bitstream says what colours mean. Matroska always does; MP4 does where matrix, primaries and
+            transfer are all known, MOV then too, but for the range.
         most_ticks: the largest number of ticks per second, where the bitstream limits them.
         options: the encoder's own. None has B-frames: then a packet is a frame, in order, and its time is that frame's,
             in every container.
@@ -46,6 +49,8 @@ class Codec:
     crf_highest: int
     even: bool
     rgb: str | None
+    aspect: bool
+    colours: bool
     most_ticks: int | None
     options: Mapping[str, str]
 
@@ -66,6 +71,8 @@ CODECS = {
         crf_highest=51,
         even=True,
         rgb=None,
+        aspect=True,
+        colours=True,
         most_ticks=None,
         options={"preset": "medium", "bf": "0", "rc-lookahead": "10"},
     ),
@@ -78,6 +85,8 @@ CODECS = {
         crf_highest=51,
         even=True,
         rgb=None,
+        aspect=True,
+        colours=True,
         most_ticks=None,
         options={"preset": "medium", "x265-params": "log-level=none:bframes=0:rc-lookahead=10"},
     ),
@@ -90,6 +99,8 @@ CODECS = {
         crf_highest=0,
         even=False,
         rgb=None,
+        aspect=True,
+        colours=False,
         most_ticks=65535,
         options={},
     ),
@@ -102,6 +113,8 @@ CODECS = {
         crf_highest=0,
         even=False,
         rgb="bgr0",
+        aspect=False,
+        colours=False,
         most_ticks=None,
         options={"level": "3"},
     ),
@@ -238,13 +251,14 @@ def storage_for(codec: Codec, source: Layout, width: int, height: int) -> Storag
     if source.rgb and codec.rgb is not None and source.bits == 8:
         return Storage(codec.rgb, True, tuple(remarks))
     formats = codec.formats[depths[0]]
-    wanted = source.subsampling
+    wanted = "420" if source.rgb else source.subsampling
+    odd = codec.even and ((wanted in ("420", "422") and width % 2 == 1) or (wanted == "420" and height % 2 == 1))
     if source.rgb:
-        wanted = "420"
-        remarks.append(f"The source is RGB; {codec.name} stores it as BT.709 with half the colour resolution (4:2:0).")
+        resolution = "" if odd else " with half the colour resolution (4:2:0)"
+        remarks.append(f"The source is RGB; {codec.name} stores it as luma and chroma{resolution}.")
     elif source.grey:
         remarks.append("The source is grey; it is stored with colour planes.")
-    if wanted == "420" and codec.even and (width % 2 or height % 2):
+    if odd:
         remarks.append(
             f"{width}x{height} is odd, and {codec.name} halves colour only at even sizes: it is stored with full "
             "colour resolution (4:4:4), which some players do not take."

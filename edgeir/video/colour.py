@@ -37,6 +37,7 @@ LIMITED, FULL = 1, 2
 _HD_LINES = 720
 
 _PLANAR = {8: EIGHT_BITS, 10: TEN_BITS, 12: TWELVE_BITS, 16: SIXTEEN_BITS}
+_GREY = {8: "gray", 10: "gray10le", 12: "gray12le", 16: "gray16le"}
 _PLANAR_RGB = {8: "gbrp", 10: "gbrp10le", 12: "gbrp12le", 16: "gbrp16le"}
 _SAME_PLANES = {"yuvj420p": "yuv420p", "yuvj422p": "yuv422p", "yuvj444p": "yuv444p"}  # names of the full range, once
 
@@ -49,7 +50,8 @@ class VideoColour:
 
     Attributes:
         matrix: how Y, Cb and Cr are made of R, G and B; 0 where the frames are RGB.
-        range: 1 for 16 to 235 of 255, 2 for 0 to 255, 0 for not said (1 is then the custom).
+        range: 1 for 16 to 235 of 255, 2 for 0 to 255, 0 for not said: 1 is then the custom. (It is 2 for frames of luma
+            alone that say nothing, as FFmpeg takes them.)
         primaries: which red, green and blue.
         transfer: which curve.
     """
@@ -64,9 +66,18 @@ class VideoColour:
         """The colours of a decoded frame.
 
         Raises:
-            PictureError: a matrix that edgeir does not convert, such as ICtCp.
+            PictureError: a matrix that edgeir does not convert, such as ICtCp, XYZ of cinemas, or samples in 32 bits.
         """
-        rgb = Layout.of(frame.format).rgb
+        layout = Layout.of(frame.format)
+        rgb = layout.rgb
+        if frame.format.name.startswith("xyz") or layout.bits > max(_PLANAR):
+            raise PictureError(
+                "edgeir does not read this kind of samples",
+                where=where,
+                expected=f"RGB, grey, or luma and chroma, of at most {max(_PLANAR)} bits",
+                got=frame.format.name,
+                fix="Convert the video first.",
+            )
         matrix = RGB if rgb else int(frame.colorspace)
         if matrix == RGB and not rgb:
             matrix = UNSPECIFIED
@@ -77,7 +88,8 @@ class VideoColour:
                 expected="BT.601, BT.709, BT.2020 (non-constant luminance) or RGB",
                 got=f"matrix coefficients {matrix} of ITU-T H.273",
             )
-        return cls(matrix, int(frame.color_range), int(frame.color_primaries), int(frame.color_trc))
+        range_ = int(frame.color_range) or (FULL if layout.grey else 0)
+        return cls(matrix, range_, int(frame.color_primaries), int(frame.color_trc))
 
     def matrix_at(self, height: int) -> int:
         """The matrix to convert with: the one named, or else the one that players take for ``height`` lines."""
@@ -131,7 +143,8 @@ class ToPixels:
         return rgb.transpose(1, 2, 0)
 
     def _from_luma_chroma(self, frame: VideoFrame, layout: Layout, depth: int) -> Samples:
-        planes = _samples(self._ordered(frame, _PLANAR[depth][layout.subsampling]))
+        # Grey stays grey: on the way to three planes swscale would take it for the full range, whatever it says.
+        planes = _samples(self._ordered(frame, _GREY[depth] if layout.grey else _PLANAR[depth][layout.subsampling]))
         levels = _Levels.of(self._colour.range, depth)
         height, width = planes[0].shape
         luma = planes[0]
@@ -218,13 +231,19 @@ def depth_of(bits: int) -> int:
 
 
 def _planes(frame: VideoFrame) -> list[NDArray[Any]]:
-    """The planes of a planar frame as writable arrays ``(h, w)`` of ``uint8`` or ``uint16``."""
+    """The planes of a planar frame as writable arrays ``(h, w)`` of ``uint8`` or ``uint16``.
+
+    Raises:
+        PictureError: its lines lie from the bottom up. No decoder gives planes so, but filters may.
+    """
     kind = np.dtype(np.uint8 if frame.format.components[0].bits == 8 else np.uint16)
     views = []
     for plane in frame.planes:
-        line_px = abs(plane.line_size) // kind.itemsize
+        if plane.line_size < 0:
+            raise PictureError("the lines of this frame lie from the bottom up", got=frame.format.name)
+        line_px = plane.line_size // kind.itemsize
         rows = np.frombuffer(memoryview(plane), kind, count=line_px * plane.height).reshape(plane.height, line_px)
-        views.append(rows[:: -1 if plane.line_size < 0 else 1, : plane.width])
+        views.append(rows[:, : plane.width])
     return views
 
 

@@ -34,16 +34,20 @@ class Ending:
         """Whether everything was there."""
         return not self.cut and self.damaged == 0
 
+    def damage(self) -> str:
+        """How much is damaged, as a clause: ``"1 frame is damaged or missing"``."""
+        return f"{self.damaged} {'frame is' if self.damaged == 1 else 'frames are'} damaged or missing"
+
     def sentence(self) -> str:
         """What is missing, as a clause: ``"it is cut off after 57 frames, at 2.280 s of 4.000 s"``."""
         parts = []
+        frames = f"{self.frames} frame{'' if self.frames == 1 else 's'}"
         if self.cut:
             of = "" if self.declared_s is None else f" of {self.declared_s:.3f} s"
-            parts.append(f"it is cut off after {self.frames} frames, at {self.end_s:.3f} s{of}")
+            parts.append(f"it is cut off after {frames}, at {self.end_s:.3f} s{of}")
         if self.damaged:
-            frames = "frame is" if self.damaged == 1 else "frames are"
-            parts.append(f"{self.damaged} {frames} damaged or missing")
-        text = " and ".join(parts) or f"it is whole, {self.frames} frames"
+            parts.append(self.damage())
+        text = " and ".join(parts) or f"it is whole, {frames}"
         return f"{text} ({self.reason})" if self.reason else text
 
 

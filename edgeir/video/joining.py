@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import heapq
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import av
 
 from edgeir.errors import OutputError
 from edgeir.storage import flush_file, flush_folder, writing
+from edgeir.video.clock import PacketClock
 from edgeir.video.encoder import Encoding, add_video, encoder_errors, read_segment
 from edgeir.video.source import main_video, open_input
 from edgeir.video.streams import OtherStreams, add_copy, kept_metadata, left_out_sentence
@@ -25,6 +25,8 @@ from edgeir.video.working import Segment
 # Their clocks begin anywhere, up to a day away; the output begins at zero, all streams moved together.
 _ARBITRARY_ORIGIN = frozenset({"mpegts", "mpeg"})
 _MICROSECOND = Fraction(1, 1_000_000)
+# In the working folder: what a killed run leaves of it is written over by the next, and goes with the folder.
+_UNFINISHED = "joined.part"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,7 @@ class Join:
         source: the file that the other streams and the metadata are from, ``None`` for a camera.
         others: which of its streams are kept.
         origin: seconds of the source that become zero.
+        shifts: what its clock was mended by, see `edgeir.video.clock`.
     """
 
     segments: Sequence[Segment]
@@ -48,6 +51,7 @@ class Join:
     source: Path | None
     others: OtherStreams
     origin: Fraction
+    shifts: tuple[Fraction, ...]
 
 
 def origin_of(container: Any) -> Fraction:
@@ -70,11 +74,12 @@ def write_joined(join: Join, output: Path) -> tuple[str, ...]:
     """
     kept, left_out = list(join.others.kept), list(join.others.left_out)
     target = Path(os.path.realpath(output))
-    temporary = target.with_name(f".edgeir-{secrets.token_hex(6)}.tmp")
+    temporary = join.segments[0].path.with_name(_UNFINISHED)
     try:
         while True:
             try:
-                _write(join, kept, temporary)
+                with encoder_errors(output):
+                    _write(join, kept, temporary)
                 break
             except _Refused as refused:
                 left_out += refused.sentences.values()
@@ -100,7 +105,7 @@ class _Refused(Exception):
 def _write(join: Join, kept: list[int], path: Path) -> None:
     container = None if join.source is None else open_input(join.source)
     try:
-        with encoder_errors(path), _writing(path, join) as output:
+        with _writing(path, join) as output:
             video = add_video(output, join.encoding, stream_time_base=join.encoding.time_base)
             if join.display_matrix is not None:
                 video.set_display_matrix(join.display_matrix)
@@ -116,9 +121,9 @@ def _write(join: Join, kept: list[int], path: Path) -> None:
                 _copy_chapters(container, output, join.origin)
             with _blaming(copies, container, None):
                 output.start_encoding()
-            _require_header(join.segments, video.codec_context.extradata or b"", path)
+            _require_header(join.segments, video.codec_context.extradata or b"")
             pictures = _video_packets(join, video)
-            others = _other_packets(container, copies, join.origin) if copies else iter(())
+            others = _other_packets(container, copies, join) if copies else iter(())
             for _, packet in heapq.merge(pictures, others, key=lambda timed: timed[0]):
                 _mux(output, packet, copies, container)
             with _blaming(copies, container, None):  # packets that waited for others are written now
@@ -185,21 +190,42 @@ def _video_packets(join: Join, stream: Any) -> Iterator[tuple[float, Any]]:
             yield float(packet.dts * base), packet
 
 
-def _other_packets(container: Any, copies: dict[int, Any], origin: Fraction) -> Iterator[tuple[float, Any]]:
+def _other_packets(container: Any, copies: dict[int, Any], join: Join) -> Iterator[tuple[float, Any]]:
     """Packets of the other streams, as far as they can be read, moved to the output's zero."""
     last = float("-inf")
-    for packet in _readable(container.demux([container.streams[index] for index in copies])):
+    clocks = {index: PacketClock(join.shifts) for index in copies}
+    packets = _readable(container.demux([container.streams[index] for index in copies]))
+    for packet in _trimmed(packets) if join.format == "matroska" else packets:
         if not packet.size or packet.is_corrupt:
             continue
         base = Fraction(packet.time_base)
-        shift = round(origin / base)
         if packet.dts is None:
-            packet.dts = packet.pts if packet.pts is not None else shift
+            packet.dts = packet.pts if packet.pts is not None else round(join.origin / base)
+        moved = clocks[packet.stream_index].shift_at(packet.dts * base, (packet.duration or 0) * base)
+        if moved is None:
+            continue
+        shift = round((join.origin - moved) / base)
         packet.dts -= shift
         packet.pts = packet.dts if packet.pts is None else packet.pts - shift
         packet.stream = copies[packet.stream_index]
         last = max(last, float(packet.dts * base))  # merging needs an order; the muxer sorts by itself
         yield last, packet
+
+
+def _trimmed(packets: Iterable[Any]) -> Iterator[Any]:
+    """Without what an edit list trims off, which Matroska has no field for and would play.
+
+    Of sound, the one packet before what is heard stays: its decoder needs it to begin (AAC's 21 ms of priming).
+    """
+    before: dict[int, Any] = {}
+    for packet in packets:
+        if packet.is_discard:
+            before[packet.stream_index] = packet
+            continue
+        first = before.pop(packet.stream_index, None)
+        if first is not None and first.stream.type == "audio":
+            yield first
+        yield packet
 
 
 def _readable(packets: Iterable[Any]) -> Iterator[Any]:
@@ -220,11 +246,11 @@ def _copy_chapters(container: Any, output: Any, origin: Fraction) -> None:
     output.set_chapters(moved)
 
 
-def _require_header(segments: Sequence[Segment], header: bytes, path: Path) -> None:
+def _require_header(segments: Sequence[Segment], header: bytes) -> None:
     """Segments can be joined only where their parameter sets are the ones in the output's header."""
     if any(segment.header != header for segment in segments):
         raise OutputError(
             "the encoder that wrote the segments was set up otherwise than the one here",
-            where=str(path),
-            fix="Remove the working folder and run again.",
+            where=str(segments[0].path.parent),
+            fix="Remove this folder and run again.",
         )

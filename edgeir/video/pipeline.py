@@ -20,8 +20,8 @@ Out = TypeVar("Out")
 
 # Frames that wait between two stages. One hides the jitter of the stages; more would only hold memory.
 WAITING = 2
-# A stage that was told to stop ends after the frame it works on.
-_ENDING_S = 10.0
+# A stage that was told to stop ends after the frame it works on; a camera that gives none is given up after 10 s.
+_ENDING_S = 15.0
 
 
 def run_overlapped(
@@ -37,13 +37,14 @@ def run_overlapped(
         read: iterated in a thread of its own, and closed there if it is a generator.
         restore: called in this thread.
         write: called in a thread of its own.
-        drop_oldest: what waits for ``restore`` longest is dropped when more comes, as for a camera.
+        drop_oldest: for a camera. What waits for ``restore`` longest is dropped when more comes, and what is restored
+            is written even if something else fails then: it will not come again.
 
     Returns:
         How many items were dropped.
 
     Raises:
-        BaseException: the first that any stage raised, after all of them have ended; nothing is written after it.
+        BaseException: the first that any stage raised, after all of them have ended, or 15 s later.
     """
     incoming: Channel[In] = Channel(1 if drop_oldest else WAITING, drop_oldest=drop_oldest)
     outgoing: Channel[Out] = Channel(WAITING)
@@ -54,30 +55,31 @@ def run_overlapped(
         outgoing.stop()
 
     @contextmanager
-    def stage() -> Iterator[None]:
+    def stage(fail: Callable[[], None]) -> Iterator[None]:
         try:
             yield
         except Stopped:
             pass
         except BaseException as error:
             failures.append(error)
-            stop()
+            fail()
 
     def reader() -> None:
         items = iter(read)
+        ending = incoming.close if drop_oldest else stop
         try:
-            with stage():
+            with stage(ending):
                 for item in items:
                     incoming.put(item)
                 incoming.close()
         finally:
-            with stage():
+            with stage(ending):
                 close = getattr(items, "close", None)
                 if close is not None:
                     close()
 
     def writer() -> None:
-        with stage():
+        with stage(stop):
             while True:
                 write(outgoing.get())
 
@@ -96,8 +98,15 @@ def run_overlapped(
         _join(threads)
     except BaseException as error:
         failures.insert(0, error)
-        stop()
-        _join([thread for thread in threads if thread.ident is not None], at_most_s=_ENDING_S)
+        incoming.stop()
+        if drop_oldest:
+            outgoing.close()
+        else:
+            outgoing.stop()
+        try:
+            _join([thread for thread in threads if thread.ident is not None], at_most_s=_ENDING_S)
+        finally:
+            outgoing.stop()
     if failures:
         raise failures[0]
     return incoming.dropped

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from pathlib import Path
@@ -15,14 +16,15 @@ from edgeir.errors import PictureError
 from edgeir.imaging.colour import Pixels
 from edgeir.video.camera import camera_pictures
 from edgeir.video.codecs import Codec, Storage, container_of, storage_for
-from edgeir.video.colour import BT709, HDR_TRANSFERS, LIMITED, RGB, UNSPECIFIED, ToFrame, VideoColour
+from edgeir.video.colour import BT709, FULL, HDR_TRANSFERS, LIMITED, RGB, UNSPECIFIED, ToFrame, VideoColour
 from edgeir.video.encoder import Encoding, SegmentWriter
 from edgeir.video.ending import Ending
 from edgeir.video.joining import Join, origin_of, write_joined
 from edgeir.video.pipeline import run_overlapped
+from edgeir.video.recording import kept_sentence, recording_facts
 from edgeir.video.source import TimedPixels, VideoInfo, VideoSource, open_input, open_video
 from edgeir.video.streams import OtherStreams, other_streams
-from edgeir.video.working import WorkingFolder, identity_of
+from edgeir.video.working import RECORDING, Segment, WorkingFolder, identity_of
 
 # A killed run loses at most this much work. Each segment begins with a key frame: 2.4 s at 25 frames per second is what
 # streaming uses, and costs a few per cent of the file. The number is fixed, so that a resumed file is the same file.
@@ -89,7 +91,7 @@ def restore_file(
         request: what is asked for.
         restore: ``(H, W, 3) float32 in [0, 1] -> (s*H, s*W, 3) float32``; called in this thread.
         progress: told after every frame.
-        say: told what a reader should know before the work begins.
+        say: told what a reader should know before the work begins, and where it lies if it ends early.
 
     Raises:
         PictureError: it is no video, or a frame cannot be restored.
@@ -104,7 +106,7 @@ def restore_file(
         finally:
             container.close()
         plan = _plan(video.info, request)
-        for sentence in (*_remarks(video.info), *plan.storage.remarks, *others.left_out):
+        for sentence in (*_remarks(video.info, plan.encoding), *plan.storage.remarks, *others.left_out):
             say(sentence)
         if origin:
             say(f"The file's clock begins at {float(origin):.3f} s; the output begins at 0.")
@@ -114,13 +116,18 @@ def restore_file(
             resumed = _announce(work, say)
             run = _Run(video, request, plan, work, restore, progress)
             run.go(video.pictures(skip=resumed))
+            if video.shifts:
+                where = "a place" if len(video.shifts) == 1 else f"{len(video.shifts)} places"
+                say(f"The file's clock jumps back at {where}: pictures and sound go on there without a gap.")
             if video.irregular:
                 say(f"{video.irregular} frames had no time, or not one after the frame before; theirs were filled in.")
             if plan.container == "matroska" and _rounded(work, plan.encoding.time_base):
                 say("Matroska counts milliseconds: the times of frames are rounded to them.")
-            left_out = write_joined(_join(plan, work, source, others, origin), request.output)
+            left_out = write_joined(_join(plan, work.segments, source, others, origin, video.shifts), request.output)
         except BaseException:
             work.release()
+            if work.segments:
+                say(f"What is restored is kept in {work.path}: the same command goes on from there.")
             raise
         for sentence in left_out[len(others.left_out) :]:
             say(sentence)
@@ -140,29 +147,45 @@ def restore_camera(
 ) -> Restored:
     """Restore what a camera gives for ``seconds``; frames that come while the network is busy are dropped and counted.
 
-    Stopped early, by Ctrl-C or an error, the output holds what was restored until then.
+    Stopped early, by Ctrl-C or an error, the output holds what was restored until then. If it cannot be written, what
+    was recorded stays in the working folder, for `edgeir.video.recording.finish_recording`.
 
     Raises:
-        as `restore_file`.
+        as `restore_file`; OutputError: a recording that was not finished lies in the working folder.
     """
     plan = _plan(camera.info, request)
-    for sentence in (*_remarks(camera.info), *plan.storage.remarks):
+    for sentence in (*_remarks(camera.info, plan.encoding), *plan.storage.remarks):
         say(sentence)
+    join = _join(plan, (), None, OtherStreams((), ()), Fraction(0), ())
     job = {**_job(request, plan.encoding), "input": f"{camera.name} at {time.time_ns()}"}
-    work = WorkingFolder(request.output, job)
-    join = _join(plan, work, None, OtherStreams((), ()), Fraction(0))
+    work = WorkingFolder(request.output, {**job, RECORDING: recording_facts(join)})
     run = _Run(camera, request, plan, work, restore, progress, live=True)
+    failure: BaseException | None = None
     try:
         run.go(camera_pictures(camera, seconds))
-        write_joined(join, request.output)
-    except BaseException:
-        if work.segments:
-            write_joined(join, request.output)
-        work.remove()
-        raise
+    except BaseException as error:
+        failure = error
+    if work.segments:
+        try:
+            write_joined(replace(join, segments=work.segments), request.output)
+        except BaseException:
+            work.release()
+            say(kept_sentence(request.output))
+            raise
     result = run.result(0, ())
     work.remove()
-    return result
+    if failure is not None:
+        raise failure
+    return replace(result, ending=_recorded(result, work.segments, plan.encoding))
+
+
+def _recorded(result: Restored, segments: Sequence[Segment], encoding: Encoding) -> Ending:
+    """The end of a recording, by the output's clock, which begins with the first picture."""
+    last, duration = segments[-1].times[-1]
+    length = duration * encoding.time_base if duration else 1 / encoding.rate
+    return replace(
+        result.ending, frames=result.frames + result.dropped, end_s=float(last * encoding.time_base + length)
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,6 +217,7 @@ class _Run:
         self._restore, self._progress, self._live = restore, progress, live
         self._to_frame = ToFrame(plan.encoding.colour, plan.matrix, plan.encoding.format)
         self._writer: SegmentWriter | None = None
+        self._encoder = threading.Lock()
         self._started = time.perf_counter()
         self._dropped = 0
 
@@ -203,10 +227,11 @@ class _Run:
             self._dropped = run_overlapped(pictures, self._restore_one, self._write, drop_oldest=self._live)
             self._close_segment()
         except BaseException:
-            if self._live:
-                self._close_segment()
-            elif self._writer is not None:
-                self._writer.abandon()
+            if self._encoder.acquire(blocking=False):  # or else the thread that writes hangs in it: leave it alone
+                if self._live:
+                    self._close_segment()
+                elif self._writer is not None:
+                    self._writer.abandon()
             raise
 
     def result(self, resumed: int, left_out: tuple[str, ...]) -> Restored:
@@ -234,12 +259,14 @@ class _Run:
                 got=f"shape {picture.pixels.shape}",
             )
         frame = self._to_frame(picture.pixels)
-        if self._writer is None:
-            self._writer = SegmentWriter(self._work.unfinished(), self._plan.encoding)
-        self._writer.write(frame, picture.pts, picture.duration)
-        self._progress(self._work.frames + self._writer.frames, None if self._live else self._video.info.frames)
-        if self._writer.frames == SEGMENT_FRAMES:
-            self._close_segment()
+        with self._encoder:
+            if self._writer is None:
+                self._writer = SegmentWriter(self._work.unfinished(), self._plan.encoding)
+            self._writer.write(frame, picture.pts, picture.duration)
+            done, total = self._work.frames + self._writer.frames, self._video.info.frames
+            self._progress(done, None if self._live or (total is not None and done > total) else total)
+            if self._writer.frames == SEGMENT_FRAMES:
+                self._close_segment()
 
     def _close_segment(self) -> None:
         if self._writer is not None:
@@ -251,7 +278,10 @@ class _Run:
 def _plan(info: VideoInfo, request: Request) -> _Plan:
     width, height = info.width * request.scale, info.height * request.scale
     storage = storage_for(request.codec, info.layout, width, height)
-    matrix = info.colour.matrix_at(info.height)
+    container = container_of(request.output)
+    colour = _written_colour(info, storage, scale=request.scale)
+    if not request.codec.colours and container != "matroska":
+        colour = _unsaid(colour)
     crf = request.codec.crf if request.crf is None else request.crf
     encoding = Encoding(
         codec=request.codec,
@@ -261,19 +291,28 @@ def _plan(info: VideoInfo, request: Request) -> _Plan:
         format=storage.format,
         time_base=info.time_base,
         rate=info.rate,
-        colour=_written_colour(info.colour, matrix, storage, scale=request.scale),
+        colour=colour,
         sample_aspect=info.sample_aspect,
     )
-    return _Plan(encoding, storage, matrix, _scaled(info.display_matrix, request.scale), container_of(request.output))
+    return _Plan(encoding, storage, colour.matrix_at(height), _scaled(info.display_matrix, request.scale), container)
 
 
-def _written_colour(colour: VideoColour, matrix: int, storage: Storage, *, scale: int) -> VideoColour:
+def _written_colour(info: VideoInfo, storage: Storage, *, scale: int) -> VideoColour:
     """The source's colours. What it leaves unsaid stays so, unless a new size makes players guess otherwise."""
+    colour = info.colour
     if colour.matrix == RGB and not storage.rgb:
         return replace(colour, matrix=BT709, range=LIMITED)
     if colour.matrix == UNSPECIFIED and scale > 1:
-        return replace(colour, matrix=matrix)
+        return replace(colour, matrix=colour.matrix_at(info.height))
     return colour
+
+
+def _unsaid(colour: VideoColour) -> VideoColour:
+    """Colours for a file that has no room to say all: what is not written there is what readers take if nothing is."""
+    named = UNSPECIFIED not in (colour.matrix, colour.primaries, colour.transfer)
+    return replace(
+        colour, matrix=colour.matrix if named else UNSPECIFIED, range=LIMITED if colour.range == FULL else colour.range
+    )
 
 
 def _scaled(display_matrix: tuple[int, ...] | None, scale: int) -> tuple[int, ...] | None:
@@ -284,8 +323,15 @@ def _scaled(display_matrix: tuple[int, ...] | None, scale: int) -> tuple[int, ..
     return (a, b, u, c, d, v, x * scale, y * scale, w)
 
 
-def _join(plan: _Plan, work: WorkingFolder, source: Path | None, others: OtherStreams, origin: Fraction) -> Join:
-    return Join(work.segments, plan.encoding, plan.container, plan.display_matrix, source, others, origin)
+def _join(
+    plan: _Plan,
+    segments: Sequence[Segment],
+    source: Path | None,
+    others: OtherStreams,
+    origin: Fraction,
+    shifts: tuple[Fraction, ...],
+) -> Join:
+    return Join(segments, plan.encoding, plan.container, plan.display_matrix, source, others, origin, shifts)
 
 
 def _rounded(work: WorkingFolder, time_base: Fraction) -> bool:
@@ -313,7 +359,7 @@ def _announce(work: WorkingFolder, say: Callable[[str], None]) -> int:
     return work.frames
 
 
-def _remarks(info: VideoInfo) -> list[str]:
+def _remarks(info: VideoInfo, encoding: Encoding) -> list[str]:
     """What a reader should know of the input before waiting for the output."""
     remarks = []
     if info.interlaced:
@@ -324,6 +370,13 @@ def _remarks(info: VideoInfo) -> list[str]:
     if info.colour.transfer in HDR_TRANSFERS:
         curve = HDR_TRANSFERS[info.colour.transfer]
         remarks.append(f"The video is HDR ({curve}): the network sees its values as they are, and was trained on SDR.")
+    if info.colour.range == FULL != encoding.colour.range and info.colour.matrix != RGB:
+        remarks.append(
+            f"{encoding.codec.name} in this container cannot say that black is 0 and white 255: stored are 16 and 235."
+        )
+    if info.sample_aspect not in (None, 1) and not encoding.codec.aspect:
+        shape = f"the shape of pixels ({info.sample_aspect})"
+        remarks.append(f"{encoding.codec.name} does not keep {shape}: players will take them for square.")
     if info.hdr:
         remarks.append("Metadata for HDR displays is not kept.")
     return remarks

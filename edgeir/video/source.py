@@ -14,12 +14,18 @@ from av import VideoFrame
 
 from edgeir.errors import PictureError
 from edgeir.imaging.colour import Pixels
+from edgeir.video.clock import FrameClock
 from edgeir.video.codecs import Layout
 from edgeir.video.colour import ToPixels, VideoColour
 from edgeir.video.ending import Ending, is_cut
 
-# Each thread of a decoder holds a frame; the network is slower than two of them.
+# Threads that share a frame, where its codec lets them: the network is slower than one. With a frame for each thread a
+# damaged packet at the end takes the frames with it that other threads hold (FFmpeg 8.1: three of H.264 for one).
 DECODER_THREADS = 2
+# AVI numbers frames in the order they are decoded in: what FFmpeg gives as presentation times is wrong with B-frames.
+_NUMBERED = "avi"
+# Their headers say when the last frame ends, and others how long it is from the first to there.
+_COUNT_FROM_ZERO = frozenset({"matroska", "webm", "asf"})
 _ATTACHED_PICTURE = 1 << 10
 _HDR_SIDE_DATA = frozenset({"MASTERING_DISPLAY_METADATA", "CONTENT_LIGHT_LEVEL", "DOVI_METADATA", "DYNAMIC_HDR_PLUS"})
 _FALLBACK_RATE = Fraction(25)
@@ -86,13 +92,16 @@ class VideoSource:
         self._container = container
         self._stream = main_video(container, name)
         self._stream.codec_context.thread_count = DECODER_THREADS
-        self._stream.thread_type = "AUTO"
+        self._stream.thread_type = "SLICE"
         self._frames = 0
         self._damaged = 0
         self._end = Fraction(0)
         self._latest = Fraction(0)  # of any stream
+        self._latest_picture = Fraction(0)  # of this one
+        self._first_dts: int | None = None
+        self._delay = 0
+        self._number: int | None = None
         self._read_error = ""
-        self.irregular = 0
         self._decoded = self._decode()
         self._first = next(self._decoded, None)
         if self._first is None:
@@ -100,6 +109,7 @@ class VideoSource:
                 "not one frame of this video can be decoded", where=name, got=self._read_error or self._codec_name()
             )
         self.info = self._describe(self._first)
+        self._clock = FrameClock(self.info.time_base, max(round(1 / self.info.rate / self.info.time_base), 1))
 
     def __enter__(self) -> VideoSource:
         return self
@@ -115,7 +125,7 @@ class VideoSource:
         """Every picture in the order of presentation, once.
 
         Times that are missing are filled in at the average rate, and one that is not after the one before is moved one
-        tick behind it; `irregular` counts both.
+        tick behind it; `irregular` counts both. Where the file's clock jumps back, it goes on: see `shifts`.
 
         Args:
             skip: how many are decoded and not given.
@@ -125,14 +135,12 @@ class VideoSource:
             PictureError: the size or kind of the frames changes on the way.
         """
         convert = ToPixels(self.info.colour, self.info.height)
-        last: int | None = None
         given = 0
         for frame in self._with_first():
             if limit is not None and given >= limit:
                 return
-            pts = self._time_of(frame, last)
-            last = pts
             duration = int(frame.duration or 0)
+            pts = self._time_of(frame, duration)
             self._note_end(pts, duration)
             self._frames += 1
             if self._frames > skip:
@@ -141,14 +149,25 @@ class VideoSource:
                 yield TimedPixels(convert(frame), pts, duration)
 
     @property
+    def irregular(self) -> int:
+        """How many frames had no time, or not one after the frame before."""
+        return self._clock.irregular
+
+    @property
+    def shifts(self) -> tuple[Fraction, ...]:
+        """For each place where the clock jumped back, the seconds that everything from there on is moved by."""
+        return tuple(self._clock.shifts)
+
+    @property
     def ending(self) -> Ending:
         """How the file ended; call it when `pictures` has."""
         info, container = self.info, self._container
         frame_s = float(1 / info.rate)
         declared = self._declared_end()
+        latest = self._latest_picture if self._stream.duration else self._latest  # of what the header speaks of
         cut = bool(self._read_error) or is_cut(
             container.format.name,
-            end_s=float(max(self._latest, self._end)),
+            end_s=float(max(latest, self._end)),
             declared_s=None if declared is None else float(declared),
             frame_s=frame_s,
         )
@@ -179,9 +198,15 @@ class VideoSource:
                 self._read_error = error.strerror or type(error).__name__
                 yield from self._decode_packet(None)
                 return
-            if packet.size and packet.pts is not None and packet.time_base is not None:
-                self._latest = max(self._latest, (packet.pts + (packet.duration or 0)) * packet.time_base)
-            if packet.stream.index == self._stream.index:  # of the empty packets at the end, stream_index is always 0
+            ours = packet.stream.index == self._stream.index  # stream_index of the empty ones at the end is always 0
+            if packet.size and packet.pts is not None and packet.time_base is not None and not packet.is_corrupt:
+                end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                self._latest = max(self._latest, end)
+                if ours:
+                    self._latest_picture = max(self._latest_picture, end)
+            if ours:
+                if self._first_dts is None:
+                    self._first_dts = packet.dts
                 yield from self._decode_packet(packet)
 
     def _decode_packet(self, packet: Any) -> list[VideoFrame]:
@@ -193,34 +218,58 @@ class VideoSource:
         self._damaged += sum(bool(frame.is_corrupt) for frame in frames)
         return frames
 
-    def _time_of(self, frame: VideoFrame, last: int | None) -> int:
-        step = max(round(1 / self.info.rate / self.info.time_base), 1)
-        if frame.pts is None:
-            self.irregular += 1
-            return 0 if last is None else last + step
-        if last is not None and frame.pts <= last:
-            self.irregular += 1
-            return last + 1
-        return int(frame.pts)
+    def _time_of(self, frame: VideoFrame, duration: int) -> int:
+        if self._container.format.name != _NUMBERED:
+            return self._clock.time_of(frame.pts, frame.dts, duration)
+        if frame.dts is None:  # the last ones, which the decoder holds back for reordering
+            self._number = None if self._number is None else self._number + 1
+        elif self._number is None:  # a decoder takes some packets before it gives the first frame
+            self._number, self._delay = self._first_dts or 0, frame.dts - (self._first_dts or 0)
+        else:
+            self._number = frame.dts - self._delay
+        return self._clock.time_of(self._number, self._number, duration)
 
     def _note_end(self, pts: int, duration: int) -> None:
         length = duration * self.info.time_base if duration else 1 / self.info.rate
         self._end = max(self._end, pts * self.info.time_base + length)
 
     def _declared_end(self) -> Fraction | None:
-        """By the stream's own header where it has one, or else by the file's, which counts its longest stream."""
+        """By the stream's own header where it has one, or else by the file's, which counts its longest stream.
+
+        FLV's means one thing or the other, by who wrote it, and so does that of an MP4 in fragments, by which of its
+        boxes FFmpeg has it from: the earlier end is taken.
+        """
+        length, start = self._declared_length()
+        if length is None or self._counts_from_zero():
+            return length
+        either = self._container.format.name == "flv" or ("mp4" in self._formats() and not self._stream.frames)
+        return length + (min(start, Fraction(0)) if either else start)
+
+    def _declared_length(self) -> tuple[Fraction | None, Fraction]:
+        """What the header says, in seconds, and when what it speaks of begins."""
         stream, container = self._stream, self._container
         if stream.duration and stream.time_base:
-            return Fraction(stream.duration + (stream.start_time or 0)) * Fraction(stream.time_base)
-        if container.duration:
-            return Fraction(container.duration + (container.start_time or 0), 1_000_000)
-        return None
+            base = Fraction(stream.time_base)
+            return stream.duration * base, (stream.start_time or 0) * base
+        start = Fraction(container.start_time or 0, 1_000_000)
+        return Fraction(container.duration, 1_000_000) if container.duration else None, start
+
+    def _counts_from_zero(self) -> bool:
+        return bool(_COUNT_FROM_ZERO & self._formats())
+
+    def _formats(self) -> set[str]:
+        return set(self._container.format.name.split(","))
+
+    def _frames_declared(self, rate: Fraction) -> int | None:
+        """By the header, or by the length and the rate; ``None`` where neither is known."""
+        length, start = self._declared_length()
+        if self._stream.frames or length is None:
+            return int(self._stream.frames) or None
+        return max(round((length - start if self._counts_from_zero() else length) * rate), 1)
 
     def _describe(self, frame: VideoFrame) -> VideoInfo:
         stream = self._stream
         rate = stream.average_rate or stream.guessed_rate or stream.base_rate or _FALLBACK_RATE
-        declared = self._declared_end()
-        frames = int(stream.frames) or (None if declared is None else max(round(declared * rate), 1))
         kinds = {one.type.name for one in _side_data(frame)}
         return VideoInfo(
             width=frame.width,
@@ -231,7 +280,7 @@ class VideoSource:
             rate=Fraction(rate),
             sample_aspect=stream.sample_aspect_ratio or stream.codec_context.sample_aspect_ratio,
             display_matrix=_display_matrix(frame),
-            frames=frames,
+            frames=self._frames_declared(Fraction(rate)),
             interlaced=bool(frame.interlaced_frame),
             hdr=bool(_HDR_SIDE_DATA & kinds),
         )

@@ -13,6 +13,8 @@ from edgeir.video.source import main_video
 
 # Written anew by every muxer, or false for pictures that were encoded again.
 _NOT_COPIED = ("encoder", "major_brand", "minor_version", "compatible_brands", "vendor_id", "duration")
+# Containers whose muxer makes a track of the timecode that the video's own metadata has.
+_WRITING_TIMECODE = ("mp4", "mov")
 _STATISTICS = ("bps", "number_of_", "_statistics_")
 
 
@@ -40,7 +42,7 @@ def other_streams(container: Any, name: str, format: str) -> OtherStreams:
     main = main_video(container, name)
     kept, left_out = [], []
     for stream in container.streams:
-        if stream.index == main.index:
+        if stream.index == main.index or (format in _WRITING_TIMECODE and _is_timecode(stream, main)):
             continue
         reason = _refusal(stream, format)
         if reason is None:
@@ -71,6 +73,12 @@ def kept_metadata(metadata: Mapping[str, str]) -> dict[str, str]:
         for key, value in metadata.items()
         if key.lower() not in _NOT_COPIED and not key.lower().startswith(_STATISTICS)
     }
+
+
+def _is_timecode(stream: Any, main: Any) -> bool:
+    """Whether a stream is the track of the timecode that the video's metadata has as well."""
+    timecode = stream.metadata.get("timecode")
+    return bool(stream.type == "data" and timecode and timecode == main.metadata.get("timecode"))
 
 
 def _refusal(stream: Any, format: str) -> str | None:

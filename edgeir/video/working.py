@@ -20,6 +20,7 @@ from edgeir.errors import OutputError
 from edgeir.storage import atomic_write_bytes, flush_file, sha256_of, storage_error, writing
 from edgeir.video.encoder import Written
 
+RECORDING = "recording"  # a name in the job of a camera: what is lost cannot be restored again from its input
 _JOB = "job.json"
 _SUFFIX = ".edgeir-work"
 
@@ -40,8 +41,18 @@ class Segment:
 
 
 def working_folder(output: Path) -> Path:
-    """The folder that belongs to ``output``."""
-    return output.with_name(f".{output.name}{_SUFFIX}")
+    """The folder that belongs to ``output``, on its disk also where ``output`` is a link."""
+    target = Path(os.path.realpath(output))
+    return target.with_name(f".{target.name}{_SUFFIX}")
+
+
+def unfinished_job(output: Path) -> dict[str, object] | None:
+    """What an earlier run that did not finish ``output`` was doing, ``None`` without one."""
+    try:
+        before = json.loads((working_folder(output) / _JOB).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return before if isinstance(before, dict) else {}
 
 
 class WorkingFolder:
@@ -56,7 +67,8 @@ class WorkingFolder:
         started_anew: what an older run had left was for something else: the names in ``job`` that changed.
 
     Raises:
-        OutputError: another process works on the same output, or the folder cannot be written.
+        OutputError: another process works on the same output, the folder cannot be written, or it holds a recording
+            of a camera that has to be finished first.
     """
 
     def __init__(self, output: Path, job: Mapping[str, object]) -> None:
@@ -67,17 +79,20 @@ class WorkingFolder:
             self.path.mkdir(exist_ok=True)
             self._lock = _hold(self.path)
         try:
-            before = self._job_before()
+            before = unfinished_job(output)
             now = json.loads(json.dumps(job))
             if before != now:
                 if before is not None:
+                    self._require_no_recording(before)
                     names = sorted(before.keys() | now.keys())
                     self.started_anew = tuple(name for name in names if before.get(name) != now.get(name))
                 self._clear()
                 atomic_write_bytes(self.path / _JOB, json.dumps(now, indent=2).encode())
             self._find_segments()
         except BaseException:
-            self.release()
+            with contextlib.suppress(OSError):
+                self.path.rmdir()  # if it is empty
+            self._unlock()
             raise
 
     @property
@@ -121,16 +136,20 @@ class WorkingFolder:
             with contextlib.suppress(OSError):
                 (self.path / _JOB).unlink(missing_ok=True)
                 self.path.rmdir()
+        self._unlock()
+
+    def _unlock(self) -> None:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
 
-    def _job_before(self) -> dict[str, object] | None:
-        try:
-            before = json.loads((self.path / _JOB).read_bytes())
-        except (OSError, ValueError):
-            return None
-        return before if isinstance(before, dict) else {}
+    def _require_no_recording(self, before: Mapping[str, object]) -> None:
+        if RECORDING in before and any(self.path.glob("*.nut")):
+            raise OutputError(
+                "a camera's recording that was not finished lies here",
+                where=str(self.path),
+                fix="Record to the same output again: that writes it to a file of its own first. Or remove the folder.",
+            )
 
     def _clear(self) -> None:
         with writing(self.path):

@@ -1,4 +1,4 @@
-"""``edgeir run`` on videos and cameras: end to end with a micro network, killed and resumed, cut off, and refused."""
+"""``edgeir run`` on videos: end to end with a micro network, killed and resumed, cut off, and refused."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ import numpy as np
 import pytest
 
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'edgeir[video]'")
-
-from edgeir.video import camera  # noqa: E402
 
 pytestmark = pytest.mark.timeout(300)
 EXIT_S = 30.0
@@ -214,77 +212,75 @@ def test_stopped_and_begun_again(start: Any, tmp_path: Path, kind: str) -> None:
     assert names(tmp_path) == ["in.mp4", "out.mp4"]
 
 
-@pytest.fixture
-def fake_camera(monkeypatch: pytest.MonkeyPatch) -> str:
-    """A test pattern of FFmpeg that comes in real time, in place of a device."""
-    if "lavfi" not in av.formats_available:
-        pytest.skip("this PyAV has no lavfi: nothing plays the camera")
-    monkeypatch.setitem(camera.DEVICES, sys.platform, ("lavfi", "testsrc2=size=64x48:rate=50,realtime"))
-    return "camera:0"
-
-
-def test_a_camera(cli: Any, made_static: Path, fake_camera: str, tmp_path: Path) -> None:
-    output = tmp_path / "out.mp4"
-    outcome = cli("run", made_static, fake_camera, "-o", output, "--seconds", "0.5", "--json").done()
-    value = json.loads(outcome.out)
-    times = times_of(output)
-    assert value["frames"] == len(times) >= 1
-    assert value["frames"] + value["dropped"] == 25
-    assert times[0] == 0
-    assert times == sorted(set(times))
-    assert all(float(time * 50).is_integer() for time in times)
-    assert names(tmp_path) == ["out.mp4"]
-
-
-def test_a_slow_network_drops_frames_and_says_so(
-    cli: Any, made_static: Path, fake_camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def interrupt_at(monkeypatch: pytest.MonkeyPatch, frame: int) -> None:
+    """Ctrl-C while the network works on a frame; segments are of five."""
     import edgeir.runtime.ort_session as ort_session
+    import edgeir.video.restoring as restoring
 
-    quick = ort_session.OrtSession.run
-
-    def slow(self: Any, pictures: Any) -> Any:
-        time.sleep(0.15)
-        return quick(self, pictures)
-
-    monkeypatch.setattr(ort_session.OrtSession, "run", slow)
-    outcome = cli("run", made_static, fake_camera, "-o", tmp_path / "out.mp4", "--seconds", "1", "--json").done()
-    value = json.loads(outcome.out)
-    assert value["frames"] < 12
-    assert value["dropped"] > 30
-    assert value["frames"] + value["dropped"] == 50
-    assert f"{value['dropped']} frames of the camera were dropped, {value['frames']} restored" in outcome.err
-
-
-def test_a_camera_that_is_stopped_leaves_its_recording(
-    cli: Any, made_static: Path, fake_camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    import edgeir.runtime.ort_session as ort_session
-
-    runs = 0
-    quick = ort_session.OrtSession.run
+    runs, quick = 0, ort_session.OrtSession.run
 
     def interrupted(self: Any, pictures: Any) -> Any:
         nonlocal runs
-        runs += 1
-        if runs > 6:
+        if runs == frame:
             raise KeyboardInterrupt
+        runs += 1
         return quick(self, pictures)
 
+    monkeypatch.setattr(restoring, "SEGMENT_FRAMES", 5)
     monkeypatch.setattr(ort_session.OrtSession, "run", interrupted)
-    output = tmp_path / "out.mp4"
-    outcome = cli("run", made_static, fake_camera, "-o", output, "--seconds", "60")
+
+
+@pytest.mark.parametrize(
+    ("options", "changed"),
+    [
+        ((), None),
+        (("--backend", "ort-reference"), "backend"),
+        (("--on-bad-output", "stop"), "on_bad_output"),
+        (("--overlap", "8"), "overlap"),
+        (("--crf", "30"), "encoding"),
+    ],
+)
+def test_only_the_same_run_goes_on(
+    cli: Any, made_static: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], changed: str
+) -> None:
+    """Frames of two networks, or of one that was used otherwise, do not belong in one film."""
+    source, output = make_video(tmp_path / "in.mp4", frames=18), tmp_path / "out.mp4"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 16)
+        assert cli("run", made_static, source, "-o", output).code == 130
+    monkeypatch.setattr("edgeir.video.restoring.SEGMENT_FRAMES", 5)
+    outcome = cli("run", made_static, source, "-o", output, "--json", *options).done()
+    resumed = json.loads(outcome.out)["resumed_from"]
+    if changed is None:
+        assert resumed in (10, 15)
+        assert "begun anew" not in outcome.err
+    else:
+        assert resumed == 0
+        assert "An unfinished run was for something else (" in outcome.err
+        assert changed in outcome.err.partition("something else (")[2].partition(" changed)")[0].split(", ")
+    assert len(times_of(output)) == 18
+
+
+def test_what_is_kept_is_said_only_where_it_is(
+    cli: Any, made_static: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not when nothing was finished, and not of a folder that another run works in."""
+    from edgeir.video.working import WorkingFolder
+
+    source, output = make_video(tmp_path / "in.mp4", frames=12), tmp_path / "out.mp4"
+    with monkeypatch.context() as patch:
+        interrupt_at(patch, 2)
+        outcome = cli("run", made_static, source, "-o", output)
     assert outcome.code == 130
-    assert 1 <= len(times_of(output)) <= 6
-    assert names(tmp_path) == ["out.mp4"]
-
-
-def test_a_camera_that_is_not_there(cli: Any, made_static: Path, tmp_path: Path) -> None:
-    if sys.platform != "linux" or Path("/dev/video97").exists():
-        pytest.skip("cameras are files of /dev on Linux only, and number 97 must not be there")
-    outcome = cli("run", made_static, "camera:97", "-o", tmp_path / "out.mp4", "--seconds", "1")
-    outcome.sentence(2, "camera:97", "cannot be opened", "No such file")
-    assert names(tmp_path) == []
+    assert "is kept in" not in outcome.err
+    assert names(tmp_path) == ["in.mp4"]
+    other = WorkingFolder(output, {"other": 1})
+    if other._lock is None:
+        pytest.skip("this file system has no locks")
+    outcome = cli("run", made_static, source, "-o", output)
+    outcome.sentence(2, "another run is writing this output")
+    assert "is kept in" not in outcome.err
+    other.release()
 
 
 @pytest.mark.parametrize(

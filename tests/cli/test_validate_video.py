@@ -62,6 +62,28 @@ def test_formats(cli: Any, made_static: Path, film: Path) -> None:
     assert "Flicker over the clip" in page
 
 
+def test_damage_is_said_where_enough_frames_were_there(cli: Any, made_static: Path, film: Path) -> None:
+    """A frame that the decoder conceals is no fault of an engine."""
+    with av.open(str(film)) as container:
+        victim = [bytes(packet) for packet in container.demux(video=0) if packet.size][1]
+    data = film.read_bytes()
+    at, keep = data.index(victim), len(victim) // 4
+    film.write_bytes(data[: at + keep] + bytes(len(victim) - keep) + data[at + len(victim) :])
+    text = cli("validate", made_static, "--video", film, "--frames", "4").done().out
+    assert "Of what was read, 1 frame is damaged or missing" in text
+
+
+def test_one_frame_has_no_flicker(cli: Any, made_static: Path, tmp_path: Path) -> None:
+    path = tmp_path / "one.mp4"
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        output.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
+        output.mux(video.encode(None))
+    outcome = cli("validate", made_static, "--video", path)
+    outcome.sentence(2, str(path), "flicker is between frames", "expected two or more", "it is whole, 1 frame)")
+
+
 def test_a_failed_check_is_exit_code_1(
     cli: Any, made_static: Path, film: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

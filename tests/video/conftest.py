@@ -29,6 +29,7 @@ class Made:
     time_base: Fraction = Fraction(1, 12800)
     pts: Sequence[int] | None = None
     tone: bool = False
+    tone_from: Fraction = Fraction(0)  # seconds
     subtitles: bool = False
     rotation: int = 0
     aspect: Fraction | None = None
@@ -37,6 +38,7 @@ class Made:
     primaries: int = 1
     transfer: int = 1
     metadata: dict[str, str] = field(default_factory=dict)
+    timecode: str | None = None
     gop: int = 12
 
 
@@ -72,7 +74,10 @@ def make(what: Made) -> Path:
             video.set_display_rotation(what.rotation)
         output.metadata.update(what.metadata)
         video.metadata["language"] = "deu"
-        audio = output.add_stream("aac", rate=48000) if what.tone else None
+        if what.timecode is not None:
+            video.metadata["timecode"] = what.timecode
+        sound = "libopus" if what.path.suffix == ".webm" else "aac"
+        audio = output.add_stream(sound, rate=48000) if what.tone else None
         if audio is not None:
             audio.metadata["language"] = "fra"
         text = output.add_mux_stream("mov_text" if what.path.suffix == ".mp4" else "subrip") if what.subtitles else None
@@ -90,7 +95,7 @@ def make(what: Made) -> Path:
             frame.colorspace, frame.color_range = what.matrix, what.range
             output.mux(video.encode(frame))
             if audio is not None:
-                _tone(output, audio, index)
+                _tone(output, audio, index, round(what.tone_from * 48000))
             if text is not None and index % 5 == 0:
                 packet = av.Packet(b"\0\4text" if what.path.suffix == ".mp4" else b"text")
                 packet.stream, packet.time_base = text, Fraction(1, 1000)
@@ -103,12 +108,12 @@ def make(what: Made) -> Path:
     return what.path
 
 
-def _tone(output: Any, audio: Any, index: int) -> None:
-    """A frame's worth of a sine tone."""
+def _tone(output: Any, audio: Any, index: int, start: int) -> None:
+    """A frame's worth of a sine tone, which begins at sample ``start``."""
     samples = 48000 // 25
     wave = np.sin((np.arange(samples) + index * samples) * 440 * 2 * np.pi / 48000).astype(np.float32) * 0.3
     frame = av.AudioFrame.from_ndarray(np.stack([wave, wave]), format="fltp", layout="stereo")
-    frame.sample_rate, frame.pts, frame.time_base = 48000, index * samples, Fraction(1, 48000)
+    frame.sample_rate, frame.pts, frame.time_base = 48000, start + index * samples, Fraction(1, 48000)
     output.mux(audio.encode(frame))
 
 

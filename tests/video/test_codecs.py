@@ -84,8 +84,20 @@ def test_storage() -> None:
     assert stored("ffv1", 14, "444") == "yuv444p16le"
     assert stored("mpeg4", 8, "444") == "yuv420p"
     assert stored("h264", size=(63, 48)) == stored("hevc", size=(64, 47)) == "yuv444p"
+    assert stored("h264", 8, "422", (63, 48)) == stored("hevc", 8, "422", (63, 48)) == "yuv444p"
+    assert stored("h264", 8, "422", (64, 47)) == stored("ffv1", 8, "422", (63, 47)) == "yuv422p"
+    assert stored("mpeg4", 8, "422", (63, 47)) == "yuv420p"
     assert stored("ffv1", size=(63, 47)) == stored("mpeg4", size=(63, 47)) == "yuv420p"
     with pytest.raises(
         UsageError, match=r"h264 would lose bits of this video \(expected at most 10 bits, got 12 bits\)"
     ):
         stored("h264", 12)
+
+
+def test_remarks_do_not_contradict_each_other() -> None:
+    rgb = Layout(8, "444", rgb=True, alpha=False, grey=False)
+    even, odd = (storage_for(CODECS["h264"], rgb, *size).remarks for size in ((64, 48), (63, 48)))
+    assert even == ("The source is RGB; h264 stores it as luma and chroma with half the colour resolution (4:2:0).",)
+    assert len(odd) == 2
+    assert odd[0] == "The source is RGB; h264 stores it as luma and chroma."
+    assert "full colour resolution (4:4:4)" in odd[1]

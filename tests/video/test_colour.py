@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'edgeir[video]'")
 
 from edgeir.errors import PictureError  # noqa: E402
+from edgeir.imaging.yuv import YUVS, Yuv, rgb_from_nv12  # noqa: E402
 from edgeir.video.colour import FULL, LIMITED, ToFrame, ToPixels, VideoColour  # noqa: E402
 
 # Kr and Kb of each matrix: ITU-R BT.601, BT.709 and BT.2020.
@@ -149,13 +151,59 @@ def test_other_orders_of_the_same_samples(format: str) -> None:
     np.testing.assert_array_equal(ToPixels(colour, 48)(other), expected)
 
 
-def test_grey_frames() -> None:
-    frame = av.VideoFrame(16, 16, "gray")
-    planes(frame)[0][:] = np.arange(256).reshape(16, 16)
-    frame.color_range = FULL
-    pixels = ToPixels(VideoColour.of(frame, where="test"), 16)(frame)
-    np.testing.assert_allclose(pixels[..., 1] * 255, np.arange(256).reshape(16, 16), atol=1e-4)
+@pytest.mark.parametrize("range_", [0, LIMITED, FULL])
+@pytest.mark.parametrize("format", ["gray", "gray10le", "ya8", "gray12le", "gray9le", "gray10be"])
+def test_grey_frames(format: str, range_: int) -> None:
+    """By the range they name, and by the full one where they name none; swscale would take any for the full one."""
+    bits = av.VideoFormat(format).components[0].bits
+    values = np.arange(256).reshape(16, 16) << (bits - 8)
+    frame = av.VideoFrame(16, 16, {"ya8": "gray", "gray10be": "gray10le"}.get(format, format))
+    planes(frame)[0][:] = values
+    frame.color_range = range_
+    if frame.format.name != format:
+        frame = frame.reformat(format=format)
+        frame.color_range = range_
+    colour = VideoColour.of(frame, where="test")
+    assert colour.range == (range_ or FULL)
+    pixels = ToPixels(colour, 16)(frame)
+    step = 1 << (bits - 8)
+    expected = (values / step - 16) / 219 if range_ == LIMITED else values / ((1 << bits) - 1)
+    # Nine bits are read in ten, which swscale fills up from the highest bit: a step of ten.
+    np.testing.assert_allclose(pixels[..., 1], expected.clip(0, 1), atol=1e-5 if bits != 9 else 1.01 / 876)
     np.testing.assert_array_equal(pixels[..., 0], pixels[..., 2])
+
+
+def test_lines_from_the_bottom_up_are_refused() -> None:
+    """A filter that turns a picture over gives the same memory with a negative step from line to line."""
+    graph = av.filter.Graph()
+    begin = graph.add_buffer(width=64, height=48, format=av.VideoFormat("yuv420p"), time_base=Fraction(1, 25))
+    turn, end = graph.add("vflip"), graph.add("buffersink")
+    begin.link_to(turn)
+    turn.link_to(end)
+    graph.configure()
+    begin.push(frame_of(smooth(), "yuv420p", 1, LIMITED))
+    turned = end.pull()
+    assert turned.planes[0].line_size < 0
+    with pytest.raises(PictureError, match="lie from the bottom up"):
+        ToPixels(VideoColour.of(turned, where="test"), 48)(turned)
+
+
+@pytest.mark.parametrize("yuv", YUVS, ids=lambda yuv: yuv.name)
+def test_engines_of_bytes_see_the_same_colours(yuv: Yuv) -> None:
+    """`edgeir.imaging.yuv` has these weights as well, in float64 and for NV12 alone: the two say the same."""
+    random = np.random.default_rng(0)
+    packed = random.integers(16, 236, (48, 32), dtype=np.uint8)  # of 32x32
+    frame = av.VideoFrame.from_ndarray(packed, format="nv12")
+    frame.colorspace = {"bt709": 1, "bt601": 6}[yuv.matrix]
+    frame.color_range = {"limited": LIMITED, "full": FULL}[yuv.range]
+    pixels = ToPixels(VideoColour.of(frame, where="test"), 32)(frame)
+    np.testing.assert_allclose(pixels, rgb_from_nv12(packed, yuv), atol=1e-6)
+
+
+@pytest.mark.parametrize("format", ["xyz12le", "gbrpf32le", "grayf32le"])
+def test_samples_that_are_not_read(format: str) -> None:
+    with pytest.raises(PictureError, match=f"does not read this kind of samples .* got {format}"):
+        VideoColour.of(av.VideoFrame(16, 16, format), where="a.mkv")
 
 
 def test_a_video_that_names_no_matrix_is_read_by_its_height() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
+from edgeir.video import pipeline
 from edgeir.video.channel import Channel, Stopped
 from edgeir.video.pipeline import WAITING, run_overlapped
 
@@ -112,6 +114,54 @@ def test_ctrl_c_in_the_network_ends_all() -> None:
     with pytest.raises(KeyboardInterrupt):
         run_overlapped(range(10**6), restore, lambda _: None)
     assert stage_threads() == []
+
+
+@pytest.mark.parametrize("stage", ["read", "restore"])
+def test_what_a_camera_gave_is_written_whatever_fails_then(stage: str) -> None:
+    """It will not come again: what is restored when Ctrl-C or an error comes is written all the same."""
+    restored: list[int] = []
+    written: list[int] = []
+
+    def source() -> Iterator[int]:
+        for value in range(4):
+            yield value
+            while len(restored) <= value:  # none is dropped
+                time.sleep(0.001)
+        if stage == "read":
+            raise ValueError("unplugged")
+        yield 4
+
+    def restore(value: int) -> int:
+        if value == 4:
+            raise KeyboardInterrupt
+        restored.append(value)
+        return value
+
+    def write(value: int) -> None:
+        time.sleep(0.05)
+        written.append(value)
+
+    with pytest.raises((ValueError, KeyboardInterrupt)):
+        run_overlapped(source(), restore, write, drop_oldest=True)
+    assert restored == [0, 1, 2, 3]
+    assert written == restored
+    assert stage_threads() == []
+
+
+def test_a_camera_whose_writer_fails_ends_all() -> None:
+    def write(value: int) -> None:
+        raise ValueError("write")
+
+    with pytest.raises(ValueError, match="write"):
+        run_overlapped(itertools.count(), lambda value: value, write, drop_oldest=True)
+    assert stage_threads() == []
+
+
+def test_a_camera_is_waited_for_longer_than_it_may_be_silent() -> None:
+    pytest.importorskip("av", reason="PyAV is not installed: pip install 'edgeir[video]'")
+    from edgeir.video.camera import _TIMEOUT_S
+
+    assert pipeline._ENDING_S > _TIMEOUT_S
 
 
 def test_what_waits_longest_is_dropped() -> None:

@@ -14,7 +14,7 @@ import pytest
 av = pytest.importorskip("av", reason="PyAV is not installed: pip install 'edgeir[video]'")
 
 from edgeir.errors import PictureError  # noqa: E402
-from edgeir.video.ending import Ending, is_cut  # noqa: E402
+from edgeir.video.ending import DECLARES_LENGTH, Ending, is_cut  # noqa: E402
 from edgeir.video.source import open_video  # noqa: E402
 
 Video = Callable[..., Path]
@@ -73,8 +73,146 @@ def test_a_file_that_is_cut_off(video: Video, name: str, options: dict[str, str]
     assert f"it is cut off after {len(some)} frames, at {ending.end_s:.3f} s of 4.0" in ending.sentence()
 
 
-def test_the_last_frame_alone_is_missed(video: Video) -> None:
-    """Two frames less than the header says are noticed."""
+PLAIN = {"crf": "12", "bf": "0", "preset": "ultrafast"}
+B_FRAMES = {"crf": "12", "bf": "3", "b-adapt": "0", "preset": "ultrafast"}
+KINDS = [
+    ("in.mp4", "libx264", PLAIN),
+    ("in.mp4", "libx264", B_FRAMES),
+    ("in.mov", "libx264", B_FRAMES),
+    ("in.3gp", "libx264", B_FRAMES),
+    ("in.mkv", "libx264", PLAIN),
+    ("in.mkv", "libx264", B_FRAMES),
+    ("in.webm", "libvpx", {"deadline": "realtime", "cpu-used": "16", "b": "200k"}),
+    ("in.avi", "mpeg4", {}),
+    ("in.avi", "libx264", B_FRAMES),
+    ("in.flv", "libx264", PLAIN),
+    ("in.flv", "libx264", B_FRAMES),
+    ("in.wmv", "wmv2", {}),
+]
+
+
+def written(video: Video, name: str, encoder: str, options: dict[str, str], *, tone: bool, late: int) -> Path:
+    """Forty frames, the first of which is shown after ``late`` of them, with its header in front."""
+    if encoder not in av.codecs_available:
+        pytest.skip(f"this PyAV has no encoder {encoder}")
+    beginning = {} if name.endswith("flv") else {"avoid_negative_ts": "disabled"}
+    return video(
+        name,
+        encoder=encoder,
+        options=options,
+        pts=range(late, late + 40),
+        time_base=Fraction(1, 25),
+        tone=tone,
+        tone_from=Fraction(late, 25),
+        container_options=beginning | ({"movflags": "faststart"} if name.endswith(("mp4", "mov", "3gp")) else {}),
+    )
+
+
+@pytest.mark.parametrize("tone", [False, True])
+@pytest.mark.parametrize(("name", "encoder", "options"), KINDS)
+@pytest.mark.parametrize("late", [0, 10])
+def test_a_whole_file_is_whole(
+    video: Video, name: str, encoder: str, options: dict[str, str], tone: bool, late: int
+) -> None:
+    """In every container whose header says how long it is, also where nothing begins at zero."""
+    path = written(video, name, encoder, options, tone=tone, late=late)
+    with open_video(path) as opened:
+        assert DECLARES_LENGTH & set(opened._container.format.name.split(","))
+        times = [picture.pts * opened.info.time_base for picture in opened.pictures()]
+        ending, total = opened.ending, opened.info.frames
+    assert len(times) == 40
+    assert ending.whole, ending
+    if name.endswith("avi") and late:
+        return  # its muxer writes the first frame at zero and fills up behind it
+    assert {after - before for before, after in pairwise(times)} == {Fraction(1, 25)}
+    assert total is not None
+    assert 40 <= total <= 42  # the sound may last longer, and a muxer count the delay of B-frames
+
+
+@pytest.mark.parametrize("late", [0, 10])
+@pytest.mark.parametrize("flags", ["frag_keyframe", "frag_keyframe+empty_moov", "dash", "frag_every_frame+empty_moov"])
+def test_a_whole_file_in_fragments_is_whole(video: Video, flags: str, late: int) -> None:
+    """Its header knows its first fragment at most, and its boxes count from here or from there."""
+    path = video(
+        frames=60,
+        options=B_FRAMES,
+        gop=10,
+        pts=range(late, late + 60),
+        time_base=Fraction(1, 25),
+        container_options={"movflags": flags},
+    )
+    times, ending = read(path)
+    assert len(times) == 60
+    assert ending.whole, ending
+
+
+@pytest.mark.parametrize("tone", [False, True])
+@pytest.mark.parametrize(("name", "encoder", "options"), [kind for kind in KINDS if not kind[0].endswith("wmv")])
+def test_a_file_without_its_second_half(
+    video: Video, name: str, encoder: str, options: dict[str, str], tone: bool
+) -> None:
+    """Of ASF, FFmpeg gives no length once a twentieth of it is missing."""
+    path = written(video, name, encoder, options, tone=tone, late=0)
+    with av.open(str(path)) as container:
+        middle = [packet.pos for packet in container.demux(video=0) if packet.size][20]
+    path.write_bytes(path.read_bytes()[:middle])
+    times, ending = read(path)
+    assert 10 < len(times) <= 20
+    assert ending.cut, ending
+
+
+@pytest.mark.parametrize("lost", [3, 8])
+def test_a_cut_where_the_sound_lies_first(video: Video, lost: int) -> None:
+    """At a packet's border, after the sound: nothing is damaged, and only the pictures end too soon.
+
+    Telephones write so: a second of sound, then the pictures of that second.
+    """
+    source = video("in.mp4", frames=60, tone=True, gop=1)
+    path = source.with_name("first.mp4")
+    faststart = {"movflags": "faststart"}
+    with (
+        av.open(str(source)) as opened,
+        av.open(str(path), "w", options={"max_interleave_delta": "1"}, container_options=faststart) as output,
+    ):
+        copies = [output.add_stream_from_template(stream) for stream in opened.streams]
+        packets = [packet for packet in opened.demux() if packet.size]
+        for packet in sorted(packets, key=lambda packet: (int(packet.dts * packet.time_base), packet.stream.type)):
+            packet.stream = copies[packet.stream.index]
+            output.mux(packet)
+    assert read(path)[1].whole
+    with av.open(str(path)) as container:
+        positions = [packet.pos for packet in container.demux(video=0) if packet.size]
+    with av.open(str(path)) as container:
+        sound = [packet for packet in container.demux(audio=0) if packet.size and packet.pos < positions[-lost]]
+    assert sound[-1].pts * sound[-1].time_base > 2.3, "the sound lies before the cut, to its end"
+    path.write_bytes(path.read_bytes()[: positions[-lost]])
+    some, ending = read(path)
+    assert len(some) == 60 - lost
+    assert (ending.cut, ending.damaged) == (True, 0)
+    assert f"cut off after {60 - lost} frames, at {(60 - lost) / 25:.3f} s of 2.400 s" in ending.sentence()
+
+
+def test_two_recordings_in_one_file(video: Video) -> None:
+    """The clock of a transport stream jumps back where two were joined byte by byte: the second follows the first."""
+    part = video("part.ts", frames=40, time_base=Fraction(1, 90000))
+    both = part.with_name("both.ts")
+    both.write_bytes(part.read_bytes() * 2)
+    with open_video(both) as opened:
+        times = [picture.pts for picture in opened.pictures()]
+        assert (len(opened.shifts), opened.irregular) == (1, 0)
+    assert [after - before for before, after in pairwise(times)] == [3600] * 79
+
+
+def test_frames_that_are_stored_out_of_order_without_times(video: Video) -> None:
+    """AVI numbers frames as they are decoded: with B-frames they are shown evenly all the same."""
+    path = video("in.avi", frames=30, options=B_FRAMES, pts=range(30), time_base=Fraction(1, 25))
+    with open_video(path) as opened:
+        times = [picture.pts for picture in opened.pictures()]
+        assert opened.irregular == 0
+    assert times == list(range(30))
+
+
+def test_two_frames_less_are_noticed(video: Video) -> None:
     path = video("in.mp4", frames=40, container_options={"movflags": "faststart"}, options={"crf": "0"}, gop=1)
     with av.open(str(path)) as container:
         sizes = [packet.size for packet in container.demux(video=0) if packet.size]
@@ -98,6 +236,33 @@ def test_a_damaged_middle(video: Video, encoder: str, given: int) -> None:
     assert len(times) == given
     assert (ending.damaged, ending.cut, ending.whole) == (1, False, False)
     assert ending.sentence() == "1 frame is damaged or missing"
+
+
+@pytest.mark.parametrize("bf", ["0", "3"])
+def test_a_damaged_end_takes_no_other_frames_with_it(video: Video, bf: str) -> None:
+    path = video("in.mkv", options={"crf": "12", "bf": bf, "b-adapt": "0"}, frames=30, gop=10)
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    data, victim = path.read_bytes(), packets[-1]
+    at, keep = data.index(victim), len(victim) // 4
+    path.write_bytes(data[: at + keep] + bytes(len(victim) - keep) + data[at + len(victim) :])
+    times, ending = read(path)
+    assert len(times) == 29
+    assert (ending.damaged, ending.cut) == (1, False)
+
+
+def test_samples_that_are_not_read_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "in.mkv"
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream("ffv1", rate=25, options={"strict": "experimental"})
+        stream.width, stream.height, stream.pix_fmt = 16, 16, "gbrpf32le"
+        try:
+            output.mux(stream.encode(av.VideoFrame(16, 16, "gbrpf32le")))
+        except av.FFmpegError as error:
+            pytest.skip(f"this PyAV writes no floats: {error}")
+        output.mux(stream.encode(None))
+    with pytest.raises(PictureError, match=r"does not read this kind of samples .* at most 16 bits, got gbrpf32le"):
+        open_video(path)
 
 
 @pytest.mark.parametrize(
