@@ -5,15 +5,17 @@ channels, weights of prompts) and applies them at every position. On a tile thes
 restored as if it were the picture. The graph made here says what they are and takes others in their place, so that
 tiles can share what was found for the picture: `edgeir.runtime.tile_statistics` gathers and gives them.
 
-What is cut is found by following positions through the graph (`edgeir.export.positions`): the last tensors on the way
-to the output that have none. Of a tensor and what it alone is computed from, the smaller one is taken.
+What is cut is found by following positions through the graph (`edgeir.export.positions`): wherever a value without
+positions is computed from one that has some. These are sums and means over positions, and once what they were scaled
+by is taken out of them (`edgeir.export.position_scales`), the mean of those of all tiles is the picture's. What
+follows, such as a softmax over a matrix between channels, is computed from them anew.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Mapping
 
-import numpy as np
 import onnx
 import onnx.shape_inference
 import onnx_ir as ir
@@ -21,6 +23,7 @@ from onnx_ir.passes.common import InlinePass, LiftConstantsToInitializersPass, R
 from onnxscript.optimizer import fold_constants
 
 from edgeir.errors import GraphError
+from edgeir.export.position_scales import NodeMaker, Scales, split_softmax
 from edgeir.export.positions import Layout, has_positions, layouts, picture_inputs, static_shape
 from edgeir.spec import STATISTICS_INPUT, STATISTICS_OUTPUT, USE_STATISTICS_INPUT
 
@@ -32,7 +35,7 @@ def with_tile_statistics(model: ir.Model) -> ir.Model | None:
 
     Inputs are ``image`` as before, `STATISTICS_INPUT` ``(S,) float32`` and `USE_STATISTICS_INPUT` ``(1,) bool``;
     outputs the restored picture as before and `STATISTICS_OUTPUT` ``(S,) float32``, means over the batch of the tile's
-    own. With ``False`` the picture is what the graph gave before, bit for bit.
+    own. With ``False`` the picture is what the graph gave before, but for the order in which a runtime rounds.
 
     Args:
         model: a graph of a static size; functions are inlined. It is not changed.
@@ -44,10 +47,12 @@ def with_tile_statistics(model: ir.Model) -> ir.Model | None:
         GraphError: sides are dynamic, or the graph has an op whose positions cannot be followed.
     """
     result = _inlined(model)
-    statistics = _statistics(result, layouts(result))
+    shifts = split_softmax(result, layouts(result))
+    known = layouts(result)
+    statistics = _statistics(result, known, own=shifts.values())
     if not statistics:
         return None
-    _exchange(result, statistics)
+    _exchange(result, statistics, Scales(result, known, shifts))
     RemoveUnusedNodesPass()(result)
     return result
 
@@ -75,118 +80,64 @@ def _is_of_shapes(node: ir.Node) -> bool:
     return node.op_type == "Shape" or all(value.dtype == ir.DataType.INT64 for value in node.outputs)
 
 
-def _statistics(model: ir.Model, known: dict[ir.Value, Layout]) -> list[ir.Value]:
-    """In the order of the graph, each once."""
+def _statistics(model: ir.Model, known: Mapping[ir.Value, Layout], *, own: Collection[ir.Value] = ()) -> list[ir.Value]:
+    """Where positions end, on all ways to the output, in the order of the graph; but for what stays each tile's own."""
     found: set[ir.Value] = set()
     seen: set[ir.Value] = set()
     waiting = list(model.graph.outputs)
     while waiting:
         value = waiting.pop()
-        if value in seen or value not in known:
+        node = value.producer()
+        if value in seen or value not in known or node is None:
             continue
         seen.add(value)
-        if not has_positions(known[value]):
-            found.add(_smallest(value, known))
-            continue
-        node = value.producer()
-        if node is not None:
-            waiting += picture_inputs(node)
+        sources = [source for source in picture_inputs(node) if source in known]
+        if not has_positions(known[value]) and any(has_positions(known[source]) for source in sources):
+            found.add(value)
+        waiting += sources
     order = {output: place for place, node in enumerate(model.graph) for output in node.outputs}
-    return sorted(found, key=order.__getitem__)
-
-
-def _smallest(value: ir.Value, known: dict[ir.Value, Layout]) -> ir.Value:
-    """What ``value`` alone is computed from, as far back as it has no positions and no more elements."""
-    while True:
-        node = value.producer()
-        assert node is not None  # the picture itself has positions
-        sources = {source for source in picture_inputs(node) if source in known}
-        if len(sources) != 1:
-            return value
-        (source,) = sources
-        if has_positions(known[source]) or _elements(source) > _elements(value):
-            return value
-        value = source
+    return sorted(found.difference(own), key=order.__getitem__)
 
 
 def _elements(value: ir.Value) -> int:
     return math.prod(static_shape(value))
 
 
-def _exchange(model: ir.Model, statistics: list[ir.Value]) -> None:
+def _exchange(model: ir.Model, statistics: list[ir.Value], scales: Scales) -> None:
     """Add the inputs, choose between own and given, and gather what is the tile's own."""
     graph = model.graph
     batch = static_shape(graph.inputs[0])[0]
     for value in statistics:
-        if static_shape(value)[0] != batch:
+        if static_shape(value)[:1] != (batch,):
             raise GraphError("a statistic has no axis for the batch", where=str(value.name))
     sizes = [_elements(value) // batch for value in statistics]
     given = ir.Value(name=STATISTICS_INPUT, shape=ir.Shape([sum(sizes)]), type=ir.TensorType(_FLOAT))
     use = ir.Value(name=USE_STATISTICS_INPUT, shape=ir.Shape([1]), type=ir.TensorType(ir.DataType.BOOL))
     graph.inputs.extend([given, use])
+    of_sums = [scales.of_sum(value) for value in statistics]  # from values that are exchanged as well, all of them
     own, start = [], 0
-    for value, size in zip(statistics, sizes, strict=True):
-        maker = _Maker(graph, value)
+    for value, size, scale in zip(statistics, sizes, of_sums, strict=True):
+        maker = NodeMaker(graph, f"{value.name}.statistics")
         readers = list(value.uses())
-        rows = maker.made("Reshape", [maker.as_float(value), maker.constant("rows", [batch, size])], "own_rows")
-        own.append(maker.made("ReduceMean", [rows, maker.constant("batch", [0])], "own", keepdims=0))
-        part = maker.made(
-            "Slice",
-            [
-                given,
-                maker.constant("start", [start]),
-                maker.constant("end", [start + size]),
-                maker.constant("axis", [0]),
-            ],
-            "given_row",
-        )
-        shape = [1, *static_shape(value)[1:]]
-        shaped = maker.made("Reshape", [part, maker.constant("shape", shape)], "given_shaped")
-        chosen = maker.made("Where", [use, maker.as_type_of(shaped, value), value], "chosen")
-        chosen.shape, chosen.type = value.shape, value.type
+        shape, dtype = static_shape(value), value.dtype
+        if dtype is None:
+            raise GraphError("the type of a value is not known", where=str(value.name))
+        unscaled = maker.as_type(value, _FLOAT)
+        if scale is not None:
+            unscaled = maker.made("Div", [unscaled, scale], shape)
+        rows = maker.made("Reshape", [unscaled, maker.constant([batch, size])], [batch, size])
+        own.append(maker.made("ReduceMean", [rows, maker.constant([0])], [size], keepdims=0))
+        ends = [maker.constant([number]) for number in (start, start + size, 0)]
+        part = maker.made("Slice", [given, *ends], [size])
+        one = [1, *shape[1:]]
+        taken = maker.made("Reshape", [part, maker.constant(one)], one)
+        if scale is not None:
+            taken = maker.made("Mul", [taken, scale], shape)
+        chosen = maker.made("Where", [use, maker.as_type(taken, dtype), value], shape, dtype=dtype)
         for node, index in readers:
             node.replace_input_with(index, chosen)
         start += size
-    gather = _Maker(graph, own[-1])
-    output = gather.made("Concat", own, "", axis=0)
+    output = NodeMaker(graph, STATISTICS_OUTPUT).made("Concat", own, [sum(sizes)], axis=0)
     output.name = STATISTICS_OUTPUT
-    output.shape, output.type = ir.Shape([sum(sizes)]), ir.TensorType(_FLOAT)
     graph.outputs.append(output)
     graph.sort()
-
-
-class _Maker:
-    """Adds nodes behind a value, named after it."""
-
-    def __init__(self, graph: ir.Graph, after: ir.Value) -> None:
-        producer = after.producer()
-        assert producer is not None
-        self._graph = graph
-        self._place = producer
-        self._prefix = f"{producer.name}.statistics"
-
-    def made(self, op: str, inputs: list[ir.Value], name: str, **attributes: int) -> ir.Value:
-        node = ir.node(op, inputs, attributes=attributes, name=f"{self._prefix}/{op}_{name}")
-        node.outputs[0].name = f"{self._prefix}_{name}"
-        self._graph.insert_after(self._place, node)
-        self._place = node
-        return node.outputs[0]
-
-    def constant(self, name: str, numbers: list[int]) -> ir.Value:
-        tensor = ir.tensor(np.array(numbers, np.int64), name=f"{self._prefix}_{name}")
-        value = ir.Value(
-            name=tensor.name,
-            shape=ir.Shape([len(numbers)]),
-            type=ir.TensorType(ir.DataType.INT64),
-            const_value=tensor,
-        )
-        self._graph.register_initializer(value)
-        return value
-
-    def as_float(self, value: ir.Value) -> ir.Value:
-        return value if value.dtype == _FLOAT else self.made("Cast", [value], "own_float", to=int(_FLOAT))
-
-    def as_type_of(self, value: ir.Value, like: ir.Value) -> ir.Value:
-        if like.dtype is None:
-            raise GraphError("the type of a value is not known", where=str(like.name))
-        return value if like.dtype == _FLOAT else self.made("Cast", [value], "given_typed", to=int(like.dtype))

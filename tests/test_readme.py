@@ -18,7 +18,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN = {"console", "bash", "python"}
-SECONDS_PER_BLOCK = 900
+SECONDS_PER_BLOCK = 1500
 _FENCE = re.compile(r"^(?P<indent>\s*)(?P<marks>`{3,})(?P<language>\w*)\s*$")
 _NOT_RUN = re.compile(r"^\s*<!--\s*not run:\s*(?P<reason>.+?)\s*-->\s*$")
 

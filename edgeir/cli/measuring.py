@@ -26,7 +26,7 @@ from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Session
 from edgeir.runtime.timing import time_together
-from edgeir.spec import OUTPUT_NAME
+from edgeir.spec import INPUT_NAME, OUTPUT_NAME, STATISTICS_INPUT, USE_STATISTICS_INPUT
 
 if TYPE_CHECKING:
     from edgeir.runtime.torch_session import TorchSession
@@ -66,7 +66,7 @@ def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphIn
         model, chosen = expose_key_graphs(path, chosen)
         session = OrtSession(rounded(model), arena=False, integer_kernels=False)
         for size, batch in pictures.items():
-            outputs = session.run_all(batch)
+            outputs = session.run_values({INPUT_NAME: batch} | _of_its_own(session))
             choice = [outputs[key].astype(bool) for key in chosen]
             output = outputs[OUTPUT_NAME].astype(np.float32)
             row = compare_outputs(name, output, expected[size], height=size[0], width=size[1])
@@ -79,6 +79,14 @@ def check_parity(graphs: Mapping[str, Path], torch: TorchSession, graph: GraphIn
         del session
     order = list(pictures)
     return sorted(rows, key=lambda row: order.index((row.height, row.width)))
+
+
+def _of_its_own(session: OrtSession) -> dict[str, NDArray[np.generic]]:
+    """What makes a graph of tiles take its own statistics; nothing for a graph of pictures alone."""
+    size = session.input_shapes().get(STATISTICS_INPUT)
+    if size is None:
+        return {}
+    return {STATISTICS_INPUT: np.zeros(size, np.float32), USE_STATISTICS_INPUT: np.array([False])}
 
 
 def _batch_of(picture: Pixels, batch: int) -> Pixels:

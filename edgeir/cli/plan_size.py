@@ -59,13 +59,33 @@ def command(
         print_result(json.dumps(_value(plan, power_mode), indent=2))
         return
     print_result(emit(report, "text"))
-    if not Path(model).is_dir() and plan.fits:
-        height, width = plan.cut.tile
-        print_result(f"Next:\n  edgeir export --model {model} --{plan.precision} --size {height}x{width}\n")
-    elif plan.tile_option is not None:
-        shared = f" --overlap {plan.cut.overlap.px}" if plan.cut.overlap.origin == "asked" else ""
-        bundle = shlex.quote(model)
-        print_result(f"Next:\n  edgeir run {bundle} PICTURE -o RESTORED.png --tile {plan.tile_option}{shared}\n")
+    if commands := _next(plan, model):
+        print_result("\n  ".join(("Next:", *commands)) + "\n")
+
+
+def _next(plan: SizePlan, model: str) -> list[str]:
+    """The commands that do what was planned; none where it does not fit, or where nothing has to be said."""
+    from edgeir.bundle import bundle_name
+
+    if not plan.fits:
+        return []
+    shared = f" --overlap {plan.cut.overlap.px}" if plan.cut.tiles > 1 and plan.cut.overlap.origin == "asked" else ""
+    if _is_bundle(model):
+        tile = "" if plan.tile_option is None else f" --tile {plan.tile_option}"
+        return [f"edgeir run {shlex.quote(model)} PICTURE -o RESTORED.png{tile}{shared}"] if tile or shared else []
+    height, width = plan.cut.tile
+    pictures = " --calibration FOLDER" if plan.precision in ("int8", "fp8") else ""
+    prepared = " --for onnxruntime" if plan.device.architecture == "cpu" else ""
+    commands = [f"edgeir export --model {model} --{plan.precision}{pictures} --size {height}x{width}{prepared}"]
+    if shared:
+        made = bundle_name(model, plan.precision, height, width)
+        commands.append(f"edgeir run {made} PICTURE -o RESTORED.png{shared}")
+    return commands
+
+
+def _is_bundle(model: str) -> bool:
+    path = Path(model)
+    return path.is_dir() or path.suffix == ".edgeir"
 
 
 def _picture(text: str) -> tuple[int, int]:
@@ -86,15 +106,13 @@ def _plan(
 
     if precision is not None and precision not in _PRECISIONS:
         raise UsageError(f"unknown precision '{precision}'", where="--precision", fix=nearest(precision, _PRECISIONS))
-    path = Path(model)
-    is_bundle = path.is_dir() or path.suffix == ".edgeir"
-    known = None if is_bundle else network(model)  # a misspelt name is told before this machine is measured
+    known = None if _is_bundle(model) else network(model)  # a misspelt name is told before this machine is measured
     there = this_machine() if device_name == THIS_MACHINE else device(device_name)
     if known is not None:
         return plan_named(known, picture, there, precision or "fp16", tile_px=tile, overlap_px=overlap)
     from edgeir.bundle import Bundle
 
-    manifest = Bundle.open(path, verify=False).manifest
+    manifest = Bundle.open(Path(model), verify=False).manifest
     if precision not in (None, manifest.precision):
         raise UsageError(
             "the bundle is of another precision", where="--precision", expected=manifest.precision, got=precision
@@ -124,6 +142,7 @@ def _report(plan: SizePlan, model: str, power_mode: str | None) -> Report:
             Fact("picture", f"{width} wide, {height} high; padded to {cut.padded[1]}x{cut.padded[0]}"),
             Fact("tiles", f"{tiles}{shared}. {plan.reason}"),
             *([Fact("runs", f"{cut.runs} of {cut.batch} tiles")] if cut.batch > 1 else []),
+            *([Fact("gathering", _gathering(plan.gathered))] if plan.gathered else []),
             *([Fact("overlap", f"{cut.overlap.px} pixels, {cut.overlap.origin}")] if cut.tiles > 1 else []),
             Fact("repeated work", f"{100 * cut.repeated:.0f} % of the pixels, padding included"),
             Fact("activations", _bytes(memory.activations)),
@@ -152,6 +171,13 @@ def _report(plan: SizePlan, model: str, power_mode: str | None) -> Report:
     )
 
 
+def _gathering(runs: int) -> str:
+    return (
+        f"{runs} run{'s' * (runs != 1)} before these, for the statistics that the tiles share "
+        "('edgeir run --tile-statistics own' does without)"
+    )
+
+
 def _mode_row(plan: SizePlan, mode: str) -> tuple[str, float, float, str]:
     seconds = plan.seconds(mode)
     quickest, slowest = round(1e3 * seconds.quickest, 1), round(1e3 * seconds.slowest, 1)
@@ -175,6 +201,7 @@ def _value(plan: SizePlan, power_mode: str | None) -> dict[str, Any]:
         "overlap_from": cut.overlap.origin,
         "tiles": cut.tiles,
         "runs": cut.runs,
+        "gathering_runs": plan.gathered,
         "repeated_work": round(cut.repeated, 4),
         "memory_bytes": {
             "weights": memory.weights,

@@ -13,8 +13,7 @@ from edgeir.bundle import Bundle
 from edgeir.imaging.colour import to_uint8
 from edgeir.imaging.picture import Picture
 from edgeir.manifest import Tiling
-from edgeir.runtime.byte_session import ByteSession, byte_twin, open_ort_bytes, why_not_bytes
-from edgeir.runtime.external_data import require_self_contained
+from edgeir.runtime.byte_session import ByteSession, byte_twin, lost_depth, open_ort_bytes, why_not_bytes
 from edgeir.runtime.restore import GraphInput, in_one_piece, overlap_to_run, restore_bytes, restore_pixels
 from edgeir.runtime.sentry import ByteSentry, OnBad, SentrySession
 from edgeir.runtime.session import Session
@@ -40,6 +39,7 @@ class Restorer:
             ``session`` itself rounds to bytes: else floats of tiles are the better ones to blend.
         sharing: opens the same network as a graph whose tiles share a picture's statistics; pictures in several
             tiles take it.
+        unshared: said once when a picture is cut into tiles that do not share, though it was measured that they should.
     """
 
     def __init__(
@@ -55,17 +55,23 @@ class Restorer:
         say: Callable[[str], None],
         of_bytes: ByteSession | None = None,
         sharing: Callable[[], StatisticsSession] | None = None,
+        unshared: str | None = None,
     ) -> None:
+        self._session = session
         self._graph = graph
         self._tiling = tiling
         self._overlap_px = overlap_px
         self._watch = SentrySession(session, on_bad=on_bad, spare=spare, say=say)
-        self._sharing = None if sharing is None else _Sharing(sharing, self._watch)
+        self._sharing = None if sharing is None else _Sharing(sharing, self._watch, say)
         self._tiles = SmallerTiles(graph, tile_px, say)
         self._of_bytes = None if of_bytes is None else ByteSentry(of_bytes, self._watch)
         self._tile_px = tile_px
         self._only_whole = not getattr(session, "takes_bytes", False)
         self._say = say
+        self._unshared = unshared
+        self._taken: list[str] = []
+        self._not_shared = 0
+        self._said_depth = False
         self.runtime = session.name
 
     def pixels(self, pixels: Pixels, progress: Progress | None = None) -> Pixels:
@@ -80,8 +86,11 @@ class Restorer:
         def attempt(tile_px: int | None) -> Pixels:
             overlap_px = self._overlap(tile_px)
             restore = partial(restore_pixels, tile_px=tile_px, overlap_px=overlap_px, progress=progress)
-            if self._sharing is not None and not in_one_piece(self._graph, height, width, tile_px):
-                return self._sharing.restore(restore, self._graph, pixels)
+            if self._shares(height, width, tile_px) and self._sharing is not None:
+                shared = self._sharing.restore(restore, self._graph, pixels)
+                if shared is not None:
+                    return shared
+                self._not_shared += 1
             return restore(self._watch, self._graph, pixels)
 
         return self._tiles.restore(height, width, attempt)
@@ -89,6 +98,9 @@ class Restorer:
     def picture(self, picture: Picture, progress: Progress | None = None) -> Picture:
         """A picture from a file, through bytes where these say all of it; see `pixels` for the errors."""
         session = self._of_bytes
+        if not self._said_depth and (lost := lost_depth(self._session, picture)) is not None:
+            self._said_depth = True
+            self._say(lost)
         if session is None or not self._takes(picture, session):
             return picture.restored(self.pixels(picture.pixels, progress))
         turned = slice(None, None, -1 if session.form.kind == "bgr" else 1)
@@ -96,6 +108,7 @@ class Restorer:
 
         def attempt(tile_px: int | None) -> NDArray[np.uint8]:
             overlap_px = self._overlap(tile_px)
+            self._shares(picture.height, picture.width, tile_px)
             return restore_bytes(session, self._graph, given, tile_px=tile_px, overlap_px=overlap_px, progress=progress)
 
         restored = self._tiles.restore(picture.height, picture.width, attempt)[..., turned]
@@ -106,13 +119,26 @@ class Restorer:
             return False
         return not self._only_whole or in_one_piece(self._graph, picture.height, picture.width, self._tile_px)
 
+    def _shares(self, height: int, width: int, tile_px: int | None) -> bool:
+        """Whether a picture of this size is cut into tiles that share its statistics; remembered, and said."""
+        if in_one_piece(self._graph, height, width, tile_px):
+            return False
+        shares = self._sharing is not None
+        way = "shared" if shares else "own"
+        if way not in self._taken:
+            self._taken.append(way)
+            if not shares and self._unshared is not None:
+                self._say(self._unshared)
+        return shares
+
     def facts(self) -> dict[str, Any]:
-        """What ``--json`` says of the runtime, of bad outputs and of smaller tiles, so far."""
+        """What ``--json`` says of the runtime, of bad outputs, of smaller tiles and of what tiles share, so far."""
         return {
             "runtime": self.runtime,
             "sentry": self._watch.count.to_dict(),
             "smaller_tiles": [step.to_dict() for step in self._tiles.steps],
-            "tile_statistics": "own" if self._sharing is None else "shared",
+            "tile_statistics": self._taken[0] if self._taken else None,
+            "not_shared_after_all": self._not_shared,
         }
 
     def summarise(self) -> None:
@@ -133,21 +159,41 @@ class Restorer:
 
 
 class _Sharing:
-    """Tiles that share a picture's statistics, opened when a picture first has several, and looked at as all are."""
+    """Tiles that share a picture's statistics, opened when a picture first has several, and looked at as all are.
 
-    def __init__(self, open_session: Callable[[], StatisticsSession], watch: SentrySession) -> None:
+    The FP32 graph takes no statistics: beside the others, a tile that it had to restore would stand out. The picture is
+    restored once more then, every tile with its own statistics.
+    """
+
+    def __init__(
+        self, open_session: Callable[[], StatisticsSession], watch: SentrySession, say: Callable[[str], None]
+    ) -> None:
         self._open = open_session
         self._main = watch
+        self._say = say
         self._opened: tuple[StatisticsSession, SentrySession] | None = None
 
-    def restore(self, restore: Callable[..., Pixels], graph: GraphInput, pixels: Pixels) -> Pixels:
-        """``restore(session, graph, pixels)`` with the statistics of ``pixels``."""
+    def restore(self, restore: Callable[..., Pixels], graph: GraphInput, pixels: Pixels) -> Pixels | None:
+        """``restore(session, graph, pixels)`` with the statistics of ``pixels``; ``None`` where that goes wrong.
+
+        Raises:
+            CheckFailed: an output is bad (`edgeir.runtime.sentry.SentrySession.run`).
+        """
         if self._opened is None:
             session = self._open()
             self._opened = session, self._main.beside(session)
         session, watch = self._opened
-        with session.sharing(gather(session, graph, pixels)):
-            return restore(watch, graph, pixels)
+        statistics = gather(session, graph, pixels)
+        if not np.isfinite(statistics).all():
+            self._say("What the tiles find is not finite and cannot be shared: each takes its own.")
+            return None
+        before = watch.count.restored_in_fp32
+        with session.sharing(statistics):
+            restored = restore(watch, graph, pixels)
+        if watch.count.restored_in_fp32 > before:
+            self._say("FP32 shares no statistics: the picture is restored once more, each tile with its own.")
+            return None
+        return restored
 
 
 def ort_session_of_bytes(bundle: Bundle, threads: int | None) -> ByteSession | None:
@@ -160,7 +206,6 @@ def ort_session_of_bytes(bundle: Bundle, threads: int | None) -> ByteSession | N
     twin = byte_twin(bundle, bundle.graph_for("onnxruntime"))
     if twin is None or twin[1].yuv is not None:
         return None
-    require_self_contained(twin[0])
     return open_ort_bytes(bundle, threads=threads)
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeir.bundle import BundleWriter
+from edgeir.bundle import BundleWriter, prepared_name
 from edgeir.cli.console import Console
 from edgeir.errors import GraphError
 from edgeir.export.graph import TraceShape, save_graph
@@ -33,14 +33,17 @@ def sharing_session(reference: Path, shape: TraceShape, spec: ModelSpec, console
     return None if graph is None else StatisticsSession(ir.to_proto(graph).SerializeToString(), arena=False)
 
 
-def write_tile_graph(writer: BundleWriter, console: Console) -> None:
-    """``model.tiles.onnx``: ``model.onnx`` in its own types, with statistics in and out.
+def write_tile_graph(writer: BundleWriter, console: Console) -> Path:
+    """``model.tiles.onnx``: the graph that ONNX Runtime reads best, in its own types, with statistics in and out.
 
     Raises:
         GraphError: onnx.checker refuses it.
     """
-    graph = with_tile_statistics(ir.load(writer.path("model.onnx")))
+    prepared = prepared_name("onnxruntime")
+    source = prepared if any(file.path == prepared for file in writer.artifacts) else "model.onnx"
+    graph = with_tile_statistics(ir.load(writer.path(source)))
     assert graph is not None  # as its FP32 form had some
     save_graph(graph, writer.path(TILES_NAME))
-    writer.add(TILES_NAME, "tiles", parents=("model.onnx",))
+    writer.add(TILES_NAME, "tiles", parents=(source,))
     console.say(f"      {TILES_NAME}: tiles that share the picture's statistics come closer to the whole")
+    return writer.path(TILES_NAME)

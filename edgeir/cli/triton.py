@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from edgeir.report.value import Report
     from edgeir.serving.triton_repository import Publication
 
+_ON_ORIN = " (Jetson Orin, image YY.MM-py3-igpu)"  # the plain image is for servers, ARM or not
+
 
 def command(
     bundle: Path = typer.Argument(..., help="A bundle made by 'edgeir export'."),
@@ -62,7 +64,7 @@ def serve_after_export(bundle: Path, repository: Path, *, as_json: bool) -> None
 def _text(published: Publication, repository: Path) -> str:
     from edgeir.report.formats import emit
 
-    return emit(_report(published, repository), "text") + _server_command(repository)
+    return emit(_report(published, repository), "text") + _server_command(published, repository)
 
 
 def _value(published: Publication) -> dict[str, Any]:
@@ -76,6 +78,7 @@ def _value(published: Publication) -> dict[str, Any]:
                 "config": each.config,
                 "backend": each.served.model.backend,
                 "file": each.served.artifact.path,
+                "gpu": each.served.architecture or None,
             }
             for each in published.models
         ],
@@ -116,11 +119,23 @@ def _report(published: Publication, repository: Path) -> Report:
     )
 
 
-def _server_command(repository: Path) -> str:
-    """How to serve it."""
+def _server_command(published: Publication, repository: Path) -> str:
+    """How to serve it: the graphs, which load anywhere, and what to add on a server that has an engine's GPU."""
+    load: dict[str, str] = {}
+    for each in published.models:
+        gpu = each.served.architecture
+        load[gpu] = f"{load.get(gpu, '')} --load-model={each.served.model.name}"
     mounted = shlex.quote(f"{repository.absolute()}:/models")
-    return (
+    text = (
         "Next, YY.MM being a release of Triton:\n"
         f"  docker run --rm --gpus all -p 8000:8000 -p 8001:8001 -v {mounted} "
-        "nvcr.io/nvidia/tritonserver:YY.MM-py3 tritonserver --model-repository=/models\n"
+        "nvcr.io/nvidia/tritonserver:YY.MM-py3 tritonserver --model-repository=/models "
+        f"--model-control-mode=explicit{load.pop('')}\n"
     )
+    if load:
+        text += (
+            "An engine loads on its GPU and in its TensorRT alone, and one that does not load stops the whole server, "
+            "unless that is given --exit-on-error=false. Add, where the GPU is\n"
+        )
+        text += "".join(f"  {gpu}{_ON_ORIN if gpu == 'sm87' else ''}:{names}\n" for gpu, names in load.items())
+    return text

@@ -176,6 +176,7 @@ def _compare_with_torch(opened: Bundle, loaded: LoadedModel, graph: GraphInput, 
     prepared = opened.graph_for("onnxruntime")
     if prepared not in graphs.values():
         graphs[prepared.name] = prepared
+    graphs |= {path.name: path for path in opened.files("tiles")}
     parity = check_parity(graphs, torch, graph)
     fast = TorchSession(loaded, form="fast")  # in FP32, so that rounding is not taken for tiling
     overlap_px = run_overlap_px(opened)

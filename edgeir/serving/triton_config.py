@@ -51,7 +51,7 @@ class TritonModel:
         warm_up: whole shape of the request that Triton sends itself when it loads the model.
         max_batch: most pictures per run where requests may be put together, 0 where the batch is fixed.
         best_batch: pictures per run that it was tuned for.
-        facts: what else a client may ask for, no part of the interface.
+        facts: what else a client may ask for: the meaning of the numbers, and the sizes that Triton does not check.
     """
 
     name: str
@@ -66,9 +66,13 @@ class TritonModel:
 
     @property
     def interface(self) -> str:
-        """A hash over backend, file name, batch, inputs and outputs: equal where a client would see no difference."""
-        seen = [self.backend, self.file, self.max_batch]
+        """A hash over all that a configuration says for good: equal where a kept one stays true of a later file.
+
+        Backend, file name, batch, inputs, outputs and `facts`; not what somebody tunes, and not the warm-up.
+        """
+        seen: list[object] = [self.backend, self.file, self.max_batch]
         seen += [(each.name, each.dtype, each.shape) for each in (*self.inputs, *self.outputs)]
+        seen += sorted(self.facts.items())
         return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:16]
 
 

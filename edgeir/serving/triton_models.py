@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from edgeir.bundle import Bundle, bundle_name
 from edgeir.errors import BundleError
@@ -30,11 +31,13 @@ class Served:
         model: its configuration.
         artifact: the file.
         note: what the manifest says of an engine, ``""`` for a graph.
+        architecture: of the only GPUs that an engine runs on (``"sm87"``), ``""`` for a graph.
     """
 
     model: TritonModel
     artifact: Artifact
     note: str = ""
+    architecture: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +51,8 @@ class Servable:
 def servable(bundle: Bundle) -> Servable:
     """Every graph and engine of ``bundle`` that a server can run.
 
-    Of several engines for one GPU the one of the newest TensorRT is taken, and the others are named in ``left_out``.
+    Of several engines for one GPU the one of the newest TensorRT is taken, of two of one TensorRT the one that needs no
+    plugins; the others are named in ``left_out``.
 
     Raises:
         BundleError: the bundle has no ``model.onnx``.
@@ -69,7 +73,7 @@ def servable(bundle: Bundle) -> Servable:
 
 
 def _engines(manifest: Manifest, by_path: dict[str, Artifact]) -> tuple[list[Served], tuple[str, ...]]:
-    newest: dict[str, tuple[tuple[int, ...], Served]] = {}
+    best: dict[str, tuple[_Rank, Served]] = {}
     left_out = []
     for note in manifest.engines:
         if note.path is None:
@@ -81,19 +85,40 @@ def _engines(manifest: Manifest, by_path: dict[str, Artifact]) -> tuple[list[Ser
         form = _format_of(artifact.parents)
         mark = f"-tensorrt-{note.architecture}" + ("" if form is None else f"-{form.name}")
         version = tuple(int(part) for part in note.version.split(".") if part.isdecimal())
-        plugins = _PLUGINS if any("-plugins." in path for path in (note.path, *artifact.parents)) else ""
-        served = _served(manifest, artifact, form, "tensorrt", mark, note.note + plugins)
-        known = newest.get(mark)
-        if known is not None:
-            older = note.path if version < known[0] else known[1].artifact.path
-            left_out.append(f"{older}: there is one of a newer TensorRT for the same GPU.")
-        if known is None or version >= known[0]:
-            newest[mark] = (version, served)
-    return [served for _, served in newest.values()], tuple(left_out)
+        plugins = any("-plugins." in path for path in (note.path, *artifact.parents))
+        said = note.note + (_PLUGINS if plugins else "")
+        new = _Rank(version, not plugins), _served(manifest, artifact, form, "tensorrt", mark, said, note.architecture)
+        known = best.setdefault(mark, new)
+        if known is not new:
+            worse, better = (known, new) if new[0] > known[0] else (new, known)
+            best[mark] = better
+            left_out.append(f"{worse[1].artifact.path}: {_why_worse(worse[0], better[0])}")
+    return [served for _, served in best.values()], tuple(left_out)
+
+
+class _Rank(NamedTuple):
+    """Of engines for one GPU and one kind of pictures the highest is served."""
+
+    version: tuple[int, ...]
+    without_plugins: bool
+
+
+def _why_worse(worse: _Rank, better: _Rank) -> str:
+    if worse.version != better.version:
+        return "there is one of a newer TensorRT for the same GPU."
+    if worse.without_plugins != better.without_plugins:
+        return "there is one of the same TensorRT for the same GPU that needs no plugins."
+    return "there is another of the same TensorRT for the same GPU."
 
 
 def _served(
-    manifest: Manifest, artifact: Artifact, form: ByteFormat | None, backend: Backend, mark: str, note: str = ""
+    manifest: Manifest,
+    artifact: Artifact,
+    form: ByteFormat | None,
+    backend: Backend,
+    mark: str,
+    note: str = "",
+    architecture: str = "",
 ) -> Served:
     graph = graph_input(manifest)
     name = bundle_name(manifest.name, manifest.precision, *graph.optimum, dynamic=not graph.static)
@@ -119,7 +144,7 @@ def _served(
         best_batch=manifest.batch,
         facts=dict(_facts(manifest, form)),
     )
-    return Served(model, artifact, note)
+    return Served(model, artifact, note, architecture)
 
 
 def _facts(manifest: Manifest, form: ByteFormat | None) -> Iterator[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 ::
 
-    DIR/NAME/config.pbtxt       written once; kept as somebody changed it while the interface stays the same
+    DIR/NAME/config.pbtxt       written once; kept as somebody changed it while inputs, outputs and sizes stay the same
     DIR/NAME/1/model.onnx       a version never changes
     DIR/NAME/2/model.onnx       the next export; Triton serves the newest
     DIR/NAME/2/edgeir.json      where it comes from
@@ -76,8 +76,8 @@ def publish(bundle: Bundle, repository: Path, *, force: bool = False) -> Publica
 
     Raises:
         BundleError: the bundle has nothing to serve, or a file changed while it was copied.
-        OutputError: a model of that name is there and takes other inputs, or the folder cannot be written; then no
-            version was added.
+        OutputError: a model of that name is there and takes other inputs or sizes, or the folder cannot be written;
+            then no version was added.
         OutOfSpace: the disk is full; likewise.
     """
     require_repository(repository)
@@ -133,10 +133,14 @@ def _config_plan(served: Served, repository: Path, force: bool) -> str:
     """``"written"``, ``"kept"`` or ``"replaced"``.
 
     Raises:
-        OutputError: the configuration there is of another interface, or not edgeir's.
+        OutputError: the configuration there is of another interface, not edgeir's, or a file stands in the way.
     """
     folder = repository / served.model.name
     config = folder / CONFIG_NAME
+    if folder.is_file():
+        raise OutputError("it is a file", where=str(folder), expected="a folder for the model", fix="Move it away.")
+    if config.is_dir():
+        raise OutputError("it is a folder", where=str(config), expected="a configuration", fix="Move it away.")
     if not config.exists():
         if folder.exists() and _versions(folder) and not force:
             raise OutputError(
@@ -151,7 +155,7 @@ def _config_plan(served: Served, repository: Path, force: bool) -> str:
     if known == served.model.interface:
         return "kept"
     raise OutputError(
-        "the model of this name has other inputs or outputs" if known else "edgeir did not write this configuration",
+        "the model of this name has other inputs or sizes" if known else "edgeir did not write this configuration",
         where=str(config),
         fix="Choose another folder, or pass --force to write it anew; versions that are there stay.",
     )

@@ -56,9 +56,9 @@ def value_bytes(device: Device, precision: str) -> tuple[int, int]:
     return least, max(least, 2)
 
 
-def weight_bytes(network: Network, precision: str) -> int:
-    """Of all weights, as the file has them."""
-    return network.parameters * _BYTES[precision]
+def weight_bytes(network: Network, device: Device, precision: str) -> int:
+    """Of all weights, as they are read: a processor's are FP32 whatever the file has."""
+    return network.parameters * _BYTES["fp32" if device.architecture == "cpu" else precision]
 
 
 def tile_seconds(network: Network, pixels: int, device: Device, mode: Mode, precision: str) -> Seconds:
@@ -67,7 +67,7 @@ def tile_seconds(network: Network, pixels: int, device: Device, mode: Mode, prec
     best, worst = _CPU_ARITHMETIC if processor else _GPU_ARITHMETIC
     most_used, least_used = _CPU_MEMORY if processor else _GPU_MEMORY
     narrow, wide = value_bytes(device, precision)
-    weights = weight_bytes(network, precision)
+    weights = weight_bytes(network, device, precision)
     macs = network.macs * pixels
     slow_rate = mode.rates.of("fp32" if precision == "fp32" else "fp16")  # of eight bits, all that may stay in FP16
     arithmetic = macs / mode.rates.of(precision)

@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 from edgeir.errors import UsageError
 from edgeir.imaging.padding import padded_size
-from edgeir.imaging.tiling import plan_tiles
 from edgeir.manifest import Tiling
 from edgeir.runtime.restore import GraphInput, Overlap, overlap_to_run
+from edgeir.runtime.tile_statistics import gathering
 from edgeir.spec import SizeRule
-
-_MOST_TILES = 4096  # of a candidate: beyond that the tiles are far too small for the picture
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +84,8 @@ def cut(
             expected=f"0 to {min(tile) - 1} pixels",
             got=str(overlap.px),
         )
-    tiles = len(plan_tiles(*padded, *tile, overlap.px))
+    down, across = (_tiles_along(side, part, overlap.px) for side, part in zip(padded, tile, strict=True))
+    tiles = down * across
     return Cut(picture, padded, tile, overlap, tiles, -(-tiles // graph.batch), graph.batch)
 
 
@@ -95,20 +94,40 @@ def fixed_size(rule: SizeRule, tile: tuple[int, int], scale: int, *, batch: int 
     return GraphInput(batch, tile, tile, tile, rule, scale)
 
 
-def even_tiles(picture: tuple[int, int], rule: SizeRule, overlap_px: int) -> Iterator[tuple[int, int]]:
-    """Tiles (h, w) that divide ``picture`` evenly and that ``rule`` accepts: the whole first, then more and more."""
-    height, width = padded_size(*picture, rule)
-    rows, columns = 1, 1
-    previous = None
-    while rows * columns <= _MOST_TILES:
-        tile = _side(height, rows, overlap_px, rule), _side(width, columns, overlap_px, rule)
-        if tile != previous:
-            yield tile
-        previous = tile
-        if tile[0] >= tile[1]:  # the longer side is divided further, so that tiles come near a square
-            rows += 1
-        else:
-            columns += 1
+def even_cut(
+    picture: tuple[int, int], rule: SizeRule, scale: int, parts: tuple[int, int], *, overlap_px: int | None = None
+) -> Cut:
+    """Cut ``picture`` with the smallest tiles of which ``parts`` (rows, columns) cover it.
+
+    The tile depends on the overlap, and the default overlap on the tile: smaller tiles share less. Beginning with what
+    the whole would share, both shrink until they agree.
+
+    Args:
+        picture: (H, W) in pixels.
+        rule: which tiles the network accepts; where it accepts none so small, there are fewer than ``parts``.
+        scale: output pixels per input pixel along each side.
+        parts: rows and columns, from 1.
+        overlap_px: the user's, below both padded sides unless there is one part.
+
+    Raises:
+        UsageError: the overlap does not fit the tile.
+    """
+    padded = padded_size(*picture, rule)
+    graph = fixed_size(rule, padded, scale)
+    while True:
+        shared = overlap_to_run(graph, None, asked_px=overlap_px).px
+        tile = _side(padded[0], parts[0], shared, rule), _side(padded[1], parts[1], shared, rule)
+        if tile[0] >= graph.optimum[0] and tile[1] >= graph.optimum[1]:
+            return cut(graph, picture, overlap_px=overlap_px)
+        graph = fixed_size(rule, tile, scale)
+
+
+def gathering_runs(graph: GraphInput, made: Cut) -> int:
+    """Runs for the statistics of a picture in tiles before it is restored (`edgeir.runtime.tile_statistics.gather`)."""
+    if made.tiles == 1:
+        return 0
+    tiles, passes = gathering(made.padded, graph.optimum)
+    return len(tiles) * passes
 
 
 def square_tiles(low: int, high: int, step: int) -> Iterator[tuple[int, int]]:
@@ -120,3 +139,8 @@ def square_tiles(low: int, high: int, step: int) -> Iterator[tuple[int, int]]:
 def _side(length: int, parts: int, overlap_px: int, rule: SizeRule) -> int:
     """The smallest accepted side of which ``parts`` cover ``length`` pixels with ``overlap_px`` shared."""
     return min(length, rule.near(-(-(length + (parts - 1) * overlap_px) // parts)))
+
+
+def _tiles_along(length: int, part: int, overlap_px: int) -> int:
+    """How many tiles `edgeir.imaging.tiling.plan_tiles` puts along one side; it would make an object of each."""
+    return len(range(0, length - part, part - overlap_px)) + 1

@@ -10,6 +10,7 @@ import numpy as np
 
 from edgeir.errors import MissingDependency
 from edgeir.runtime.board import board_state
+from edgeir.sizing.container import memory_limit_bytes
 from edgeir.sizing.devices import THIS_MACHINE, Device, Mode, Rates
 
 _SIDE = 1024
@@ -20,6 +21,7 @@ _ROUNDS = 5
 def this_machine() -> Device:
     """Measure matrix products in FP32 and copies in memory, on every processor allowed; takes about a second.
 
+    The memory is the machine's, or what a container leaves of it.
     FP16 and INT8 have the rate of FP32: ONNX Runtime computes both in FP32 on a processor, or in few kernels of its own
     (`edgeir.runtime.ort_session`).
 
@@ -31,11 +33,11 @@ def this_machine() -> Device:
         raise MissingDependency(
             "the memory of this machine is not known", expected="/proc/meminfo", fix="Name a device: --for orin-nx-8gb."
         )
+    limit = memory_limit_bytes()
+    memory_bytes = state.memory_bytes if limit is None else min(limit, state.memory_bytes)
     rate = _macs_per_second()
     mode = Mode("measured", Rates(rate, rate, rate), _bytes_per_second(state.cpus_allowed or 1))
-    return Device(
-        THIS_MACHINE, "this machine's processor", "cpu", state.memory_bytes, shared=True, modes=(mode,), fp8=True
-    )
+    return Device(THIS_MACHINE, "this machine's processor", "cpu", memory_bytes, shared=True, modes=(mode,), fp8=True)
 
 
 def _macs_per_second() -> float:

@@ -18,6 +18,11 @@ _BODIES = 2.2
 # and TensorRT take for themselves is an allowance: nothing here could measure it.
 _PROCESS_CPU_BYTES = int(0.12 * GIB)
 _PROCESS_GPU_BYTES = GIB // 2
+# Bytes per pixel on the host. While edgeir.runtime.restore works: three floats in and their padded copy; out the sum of
+# three floats, a weight, and the byte that says whether a tile is missing (the quotient takes the sum's place). While
+# edgeir.imaging.writing does: three floats, their bytes, Pillow's copy of four, and a file that may be as large.
+_RESTORING_IN, _RESTORING_OUT = 2 * 12, 12 + 4 + 1
+_WRITING_OUT = 12 + 3 + 4 + 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +33,7 @@ class Memory:
         weights: of the network in the engine's types.
         activations: most that exist at one time, for one batch of tiles.
         process: runtime, driver and interpreter.
-        pictures: what the whole picture takes on the host: read, padded, and blended.
+        pictures: most that the whole picture takes on the host at one time: read, padded and blended, or written.
     """
 
     weights: int
@@ -59,14 +64,15 @@ def memory_of(network: Network, tile_pixels: int, picture_pixels: int, device: D
     """
     processor = device.architecture == "cpu"
     _, wide = value_bytes(device, precision)
-    # edgeir.runtime.restore: the picture and its padded copy, three floats each; blended sum, weights and their
-    # quotient, seven floats of the output's size; the file's own bytes, in and out.
     output_pixels = picture_pixels * network.scale**2
     return Memory(
-        weights=weight_bytes(network, "fp32" if processor else precision),
+        weights=weight_bytes(network, device, precision),
         activations=int(network.live_values * tile_pixels * wide * (_BODIES if network.chooses_neighbours else 1)),
         process=_PROCESS_CPU_BYTES if processor else _PROCESS_GPU_BYTES,
-        pictures=picture_pixels * (6 * 4 + 3) + output_pixels * (7 * 4 + 3),
+        pictures=max(
+            picture_pixels * _RESTORING_IN + output_pixels * _RESTORING_OUT,
+            output_pixels * _WRITING_OUT,
+        ),
     )
 
 

@@ -42,6 +42,17 @@ def test_this_machine_is_measured(cli: Cli) -> None:
     words = " ".join(cli("plan-size", "320x240", "--model", "cea-tiny").done().out.split())
     assert "on this machine's processor" in words
     assert "prepared with --for onnxruntime" in words
+    assert words.split("Next: ")[1] == "edgeir export --model cea-tiny --fp16 --size 240x320 --for onnxruntime"
+
+
+def test_the_next_command_does_what_was_planned(cli: Cli) -> None:
+    for precision in ("int8", "fp8"):
+        said = cli("plan-size", "640x480", "--for", "thor", "--precision", precision).done().out
+        assert f"edgeir export --model exda-tiny --{precision} --calibration FOLDER --size 480x640\n" in said
+    said = cli("plan-size", "1920x1080", "--for", "orin-nano-4gb", "--overlap", "48").done().out
+    assert said.endswith("  edgeir run exda-tiny-fp16-1088x992.edgeir PICTURE -o RESTORED.png --overlap 48\n")
+    whole = cli("plan-size", "640x480", "--for", "thor", "--overlap", "48").done().out
+    assert "edgeir run" not in whole  # one tile shares nothing
 
 
 def test_kgt_says_what_is_left_out(cli: Cli) -> None:
@@ -49,29 +60,57 @@ def test_kgt_says_what_is_left_out(cli: Cli) -> None:
     assert "choice of neighbours is sorting, which the model leaves out" in words
 
 
-def test_a_bundle(cli: Cli, tmp_path: Path) -> None:
+@pytest.fixture
+def make_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """``make_bundle(...)``: a bundle of no files; what is planned stands in its manifest."""
     from edgeir.bundle import BundleWriter
-    from edgeir.manifest import AxisRange, Manifest
+    from edgeir.manifest import Manifest
     from edgeir.provenance import collect
-    from edgeir.spec import ModelSpec, SizeRule, TensorSpec
+    from edgeir.spec import ModelSpec, SizeRule
 
-    with BundleWriter(tmp_path / "some.edgeir") as writer:
-        path = writer.commit(
-            Manifest(
-                name="exda-tiny",
-                precision="fp16",
-                input=TensorSpec("image", (1, 3, "H", "W")),
-                ranges={"H": AxisRange(128, 256, 512), "W": AxisRange(128, 256, 512)},
-                batch=1,
-                model=ModelSpec("exda-tiny", "exda", {"dim": 24}, SizeRule(16, 16)),
-                provenance=collect(seconds=0.0),
+    def make(**changes: Any) -> Path:
+        with BundleWriter(tmp_path / "some.edgeir", force=True) as writer:
+            return writer.commit(
+                Manifest(
+                    name="exda-tiny",
+                    precision="fp16",
+                    batch=1,
+                    model=ModelSpec("exda-tiny", "exda", {"dim": 24}, SizeRule(16, 16)),
+                    provenance=collect(seconds=0.0),
+                    **changes,
+                )
             )
-        )
+
+    return make
+
+
+def test_a_bundle(cli: Cli, make_bundle: Callable[..., Path]) -> None:
+    from edgeir.manifest import AxisRange
+    from edgeir.spec import TensorSpec
+
+    ranges = {"H": AxisRange(128, 256, 512), "W": AxisRange(128, 256, 512)}
+    path = make_bundle(input=TensorSpec("image", (1, 3, "H", "W")), ranges=ranges)
     said = cli("plan-size", "1920x1080", "--for", "orin-nx-8gb", "--model", path, "--overlap", "48").done().out
     assert f"edgeir run {path} PICTURE -o RESTORED.png --tile" in said
     assert "--overlap 48" in said
     cli("plan-size", "640x480", "--model", path, "--precision", "int8", "--for", "thor").sentence(2, "expected fp16")
     cli("plan-size", "640x480", "--model", path, "--tile", "100", "--for", "thor").sentence(2, "--tile")
+    huge = cli("plan-size", "30000x30000", "--for", "orin-nano-4gb", "--model", path, "--tile", "256").done().out
+    assert "DOES NOT FIT" in huge
+    assert "Next" not in huge
+
+
+def test_a_bundle_whose_tiles_share_statistics(cli: Cli, make_bundle: Callable[..., Path]) -> None:
+    from edgeir.manifest import Tiling
+    from edgeir.spec import TensorSpec
+
+    tiling = Tiling(64, (256, 256), 57.0, 1.0, 1, shared_statistics=True)
+    path = make_bundle(input=TensorSpec("image", (1, 3, 256, 256)), tiling=tiling)
+    here = " ".join(cli("plan-size", "640x640", "--model", path).done().out.split())
+    assert "gathering 9 runs before these, for the statistics that the tiles share" in here
+    value = json.loads(cli("plan-size", "640x640", "--model", path, "--json").done().out)
+    assert (value["runs"], value["gathering_runs"]) == (9, 9)
+    assert "gathering" not in cli("plan-size", "640x640", "--model", path, "--for", "orin-nx-8gb").done().out
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,8 @@ import png
 import pytest
 from PIL import Image
 
+from edgeir.cli.console import Console
+from edgeir.cli.run import tile_progress
 from edgeir.imaging.metrics import fidelity_db
 from edgeir.imaging.reading import read_picture
 
@@ -230,9 +232,41 @@ def test_tiles_share_the_statistics_of_their_picture(
         assert json.loads(outcome.out)["tile_statistics"] == ("own" if name == "own" else "shared")
         restored[name] = read_picture(tmp_path / f"{name}.png").pixels
         cli("run", made_static, tmp_path / "small.png", "-o", tmp_path / f"small-{name}.png", *options).done()
+    assert (
+        json.loads(cli("run", made_static, tmp_path / "small.png", "-o", tmp_path / "s.png", "--json").done().out)[
+            "tile_statistics"
+        ]
+        is None
+    )
     np.testing.assert_array_equal(restored["usual"], restored["shared"])
     assert np.abs(restored["shared"] - restored["own"]).max() > 0
     small = [(tmp_path / f"small-{name}.png").read_bytes() for name in restored]
     assert small[0] == small[1] == small[2]
     outcome = cli("run", made_dynamic, tmp_path / "a.png", "-o", tmp_path / "b.png", "--tile-statistics", "shared")
     outcome.sentence(2, "tiles cannot share statistics", "no graph for that")
+
+
+def test_tiles_that_do_not_share_though_they_should_are_told_of(
+    cli: Any, made_static: Path, scene: Any, tmp_path: Path
+) -> None:
+    says = "tiles that share come closer to the whole, and the backend 'ort' does"
+    scene(100, 150).save(tmp_path / "a.png")
+    scene(64, 64).save(tmp_path / "small.png")
+    for source, options, said in (
+        ("a.png", ("--backend", "ort-reference"), True),
+        ("a.png", ("--backend", "ort-reference", "--tile-statistics", "own"), False),
+        ("a.png", (), False),
+        ("small.png", ("--backend", "ort-reference"), False),
+    ):
+        outcome = cli("run", made_static, tmp_path / source, "-o", tmp_path / "b.png", *options).done()
+        assert (says in outcome.err) == said, (source, options)
+
+
+@pytest.mark.parametrize("batch", [1, 4, 8])
+def test_a_line_for_every_tenth_of_the_tiles(batch: int, capsys: pytest.CaptureFixture[str]) -> None:
+    progress = tile_progress(Console(), "a.png")
+    for done in range(batch, 97 + batch, batch):
+        progress(min(done, 97), 97)
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 10
+    assert lines[-1].endswith("a.png: 97 of 97 tiles")

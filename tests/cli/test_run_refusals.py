@@ -118,6 +118,19 @@ def test_an_overflowing_network_writes_nothing(
         cli(*arguments).sentence(1, "NaN or infinity", says)
 
 
+def test_in_a_folder_the_picture_is_named(
+    cli: Any, made_static: Path, scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        scene(20, 20).save(tmp_path / "in" / name)
+    monkeypatch.setattr(
+        "edgeir.runtime.ort_session.OrtSession.run", lambda self, pictures: np.full_like(pictures, np.nan)
+    )
+    arguments = ("run", made_static, tmp_path / "in", "-o", tmp_path / "out", "--on-bad-output", "stop")
+    cli(*arguments).sentence(1, "a.png, onnxruntime", "the output is bad")
+
+
 # Damage to a bundle. Each returns words of the sentence.
 
 

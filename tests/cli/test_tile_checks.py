@@ -152,6 +152,15 @@ def test_of_two_ways_the_closer_one_is_chosen() -> None:
     assert [row[1] for row in measured.table.rows if row[-1]] == ["its own"] * 2
 
 
+def test_what_would_take_too_long_is_left_out_and_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("edgeir.cli.tile_checks._cpu_seconds_of_a_run", lambda session, graph: 20.0)  # 40 runs in all
+    session = Session(less_its_mean)
+    measured = measure_tiling(session, session, GRAPH, spec(), console=QUIET, sharing=cast("Any", Sharing()))
+    assert not measured.shared
+    assert "statistics" not in measured.table.columns
+    assert "Tiles that share statistics were not measured: both would take 13 minutes here." in measured.table.note
+
+
 def measurement(fidelity_db: float, ratio: float) -> TilingMeasurement:
     chosen = OverlapAgreement((64, 64), 16, 2, fidelity_db, ratio, 0.0, 0.0)
     return TilingMeasurement((), OverlapChoice(chosen, "Because."), Table("t", (), ()))

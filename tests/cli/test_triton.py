@@ -22,12 +22,51 @@ def test_a_bundle_becomes_a_model(
     assert "dims: [ 1, 3, -1, -1 ]" in (folder / "config.pbtxt").read_text()
     assert "1 of 1 models got a new version" in first.out
     assert f"{tmp_path / 'models'}:/models nvcr.io/nvidia/tritonserver" in first.out
+    assert f"--model-control-mode=explicit --load-model={folder.name}\n" in first.out
+    assert "--exit-on-error" not in first.out  # graphs load everywhere
     assert "no Triton server has run it yet" in " ".join(first.out.split())
 
     value = json.loads(cli("triton", made_dynamic, tmp_path / "models", "--json").done().out)
     (model,) = value["models"]
-    assert (model["version"], model["new"], model["config"]) == (1, False, "kept")
+    assert (model["version"], model["new"], model["config"], model["gpu"]) == (1, False, "kept", None)
     assert tree(folder) == ["1", "1/edgeir.json", "1/model.onnx", "config.pbtxt"]
+
+
+def test_engines_are_loaded_where_their_gpu_is(cli: Cli, tmp_path: Path) -> None:
+    """One that does not load stops the whole server: the command names the graph alone, engines stand below by GPU."""
+    from edgeir.bundle import BundleWriter
+    from edgeir.manifest import EngineNote, Manifest
+    from edgeir.provenance import collect
+    from edgeir.spec import ModelSpec, SizeRule, TensorSpec
+
+    notes = tuple(
+        EngineNote("tensorrt", version, gpu, f"engines/tensorrt-{version}-{gpu}.plan", "Built somewhere.")
+        for version, gpu in (("10.3.0", "sm87"), ("10.16.1", "sm120"))
+    )
+    with BundleWriter(tmp_path / "two.edgeir") as writer:
+        writer.path("model.onnx").write_bytes(b"a graph")
+        writer.add("model.onnx", "model")
+        for note in notes:
+            writer.path(str(note.path)).write_bytes(b"an engine")
+            writer.add(str(note.path), "engine", parents=("model.onnx",))
+        path = writer.commit(
+            Manifest(
+                name="two",
+                precision="fp16",
+                input=TensorSpec("image", (1, 3, 64, 64)),
+                batch=1,
+                model=ModelSpec("two", "exda", {}, SizeRule(8, 16)),
+                provenance=collect(seconds=0.0),
+                engines=notes,
+            )
+        )
+    said = cli("triton", path, tmp_path / "models").done().out
+    assert "--model-control-mode=explicit --load-model=two-fp16-64x64\n" in said
+    assert "one that does not load stops the whole server, unless that is given --exit-on-error=false" in said
+    assert "  sm87 (Jetson Orin, image YY.MM-py3-igpu): --load-model=two-fp16-64x64-tensorrt-sm87\n" in said
+    assert "  sm120: --load-model=two-fp16-64x64-tensorrt-sm120\n" in said
+    value = json.loads(cli("triton", path, tmp_path / "models", "--json").done().out)
+    assert [model["gpu"] for model in value["models"]] == [None, "sm87", "sm120"]
 
 
 def test_engines_of_rtx_are_named(cli: Cli, made_rtx: Path, tmp_path: Path) -> None:

@@ -112,8 +112,11 @@ def test_the_interface_is_what_a_client_sees() -> None:
     assert interface_in(text) == FIXED.interface
     assert interface_in("name: 'theirs'") is None
     assert interface_in(text.replace(MARK, "#")) is None
-    assert replace(FIXED, facts={}, warm_up=(1, 3, 8, 8)).interface == FIXED.interface
+    assert replace(FIXED, warm_up=(1, 3, 8, 8)).interface == FIXED.interface
+    assert interface_in(text.replace("count: 1", "count: 4")) == FIXED.interface
     for other in (
+        replace(FIXED, facts=FIXED.facts | {"edgeir_pictures": "BGR"}),
+        replace(FIXED, facts=FIXED.facts | {"edgeir_range_H": "64 64 512"}),
         replace(FIXED, max_batch=4),
         replace(FIXED, backend="tensorrt"),
         replace(FIXED, inputs=(Tensor("image", "uint8", (1, 3, 64, 96)),)),

@@ -113,6 +113,27 @@ def test_engines(make_bundle: MakeBundle) -> None:
     assert len(found.left_out) == 3
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_of_two_engines_the_one_that_needs_no_plugins(make_bundle: MakeBundle, turned: bool) -> None:
+    pair = [engine("tensorrt", "10.16.1", "sm87"), engine("tensorrt", "10.16.1", "sm87", "-plugins")]
+    found = servable(make_bundle(engines=tuple(reversed(pair) if turned else pair)))
+    _, served = found.models
+    assert (served.artifact.path, served.architecture) == ("engines/tensorrt-10.16.1-sm87.plan", "sm87")
+    assert served.note == "Built somewhere."
+    assert found.left_out == (
+        "engines/tensorrt-10.16.1-sm87-plugins.plan: there is one of the same TensorRT for the same GPU that needs "
+        "no plugins.",
+    )
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_newer_engine_before_one_without_plugins(make_bundle: MakeBundle, turned: bool) -> None:
+    pair = [engine("tensorrt", "10.3.0", "sm87"), engine("tensorrt", "10.16.1", "sm87", "-plugins")]
+    found = servable(make_bundle(engines=tuple(reversed(pair) if turned else pair)))
+    assert found.models[1].artifact.path == "engines/tensorrt-10.16.1-sm87-plugins.plan"
+    assert found.left_out == ("engines/tensorrt-10.3.0-sm87.plan: there is one of a newer TensorRT for the same GPU.",)
+
+
 def test_a_bundle_without_a_graph(make_bundle: MakeBundle, tmp_path: Path) -> None:
     manifest = make_bundle().manifest
     with BundleWriter(tmp_path / "empty.edgeir") as writer:

@@ -12,7 +12,7 @@ import pytest
 
 from edgeir.bundle import Bundle
 from edgeir.errors import BundleError, OutOfSpace, OutputError
-from edgeir.manifest import EngineNote
+from edgeir.manifest import AxisRange, EngineNote
 from edgeir.serving import triton_repository
 from edgeir.serving.triton_repository import publish, require_repository
 
@@ -118,6 +118,20 @@ def test_other_inputs_are_refused(make_bundle: MakeBundle, repository: Path) -> 
     assert "[ 2, 3, 64, 96 ]" in (repository / NAME / "config.pbtxt").read_text()
 
 
+def test_other_sizes_are_refused(make_bundle: MakeBundle, repository: Path) -> None:
+    """They stand in the configuration: kept as it was, it would tell clients those of the version before."""
+    shape = (1, 3, "H", "W")
+    small = {"H": AxisRange(32, 64, 128), "W": AxisRange(32, 64, 128)}
+    publish(make_bundle(shape=shape, ranges=small), repository)
+    before = files(repository)
+    large = make_bundle(graph=b"another", shape=shape, ranges=small | {"H": AxisRange(64, 64, 512)})
+    with pytest.raises(OutputError, match=r"config\.pbtxt: the model of this name has other inputs or sizes.*--force"):
+        publish(large, repository)
+    assert files(repository) == before
+    publish(large, repository, force=True)
+    assert '"64 64 512"' in (repository / f"{NAME.replace('96', '64')}-dynamic" / "config.pbtxt").read_text()
+
+
 @pytest.mark.parametrize(
     ("config", "says"),
     [("name: 'theirs'\n", "edgeir did not write this configuration"), (None, "has no configuration")],
@@ -181,6 +195,20 @@ def test_a_file_that_changes_while_it_is_copied(make_bundle: MakeBundle, reposit
     with pytest.raises(BundleError, match="changed while it was copied"):
         publish(bundle, repository)
     assert not repository.exists()
+
+
+def test_what_stands_in_the_way(make_bundle: MakeBundle, repository: Path) -> None:
+    repository.mkdir()
+    (repository / NAME).write_text("theirs")
+    for force in (False, True):
+        with pytest.raises(OutputError, match=rf"{NAME}: it is a file .*a folder for the model"):
+            publish(make_bundle(), repository, force=force)
+    assert (repository / NAME).read_text() == "theirs"
+    (repository / NAME).unlink()
+    (repository / NAME / "config.pbtxt").mkdir(parents=True)
+    with pytest.raises(OutputError, match=r"config\.pbtxt: it is a folder"):
+        publish(make_bundle(), repository)
+    assert sorted(path.name for path in (repository / NAME).iterdir()) == ["config.pbtxt"]
 
 
 def test_where_it_may_not_lie(make_bundle: MakeBundle, tmp_path: Path) -> None:

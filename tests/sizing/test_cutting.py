@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 from edgeir.errors import UsageError
 from edgeir.runtime.restore import GraphInput, overlap_to_run, restore_pixels
-from edgeir.sizing.cutting import cut, even_tiles, fixed_size, square_tiles
+from edgeir.runtime.tile_statistics import StatisticsSession, gather
+from edgeir.sizing.cutting import cut, even_cut, fixed_size, gathering_runs, square_tiles
 from edgeir.spec import SizeRule
 
 
@@ -27,6 +30,14 @@ class Counting:
     def run(self, pictures: Any) -> Any:
         self.batches.append(pictures.shape)
         return pictures.repeat(self.scale, axis=2).repeat(self.scale, axis=3)
+
+    def own(self, pictures: Any) -> Any:
+        self.batches.append(pictures.shape)
+        return np.zeros(1, np.float32)
+
+    @contextmanager
+    def sharing(self, statistics: Any) -> Iterator[None]:
+        yield
 
 
 @settings(max_examples=60, deadline=None)
@@ -75,30 +86,67 @@ def test_an_overlap_that_does_not_fit() -> None:
     assert cut(graph, (60, 60), overlap_px=64).tiles == 1  # one tile shares nothing
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
+@given(
+    picture=st.tuples(st.integers(1, 500), st.integers(1, 500)), tile=st.tuples(st.integers(1, 4), st.integers(1, 4))
+)
+def test_gathering_runs_are_those_of_a_run(picture: tuple[int, int], tile: tuple[int, int]) -> None:
+    graph = fixed_size(SizeRule(8, 8), (16 * tile[0], 16 * tile[1]), 1)
+    session = Counting(1)
+    gather(cast("StatisticsSession", session), graph, np.zeros((*picture, 3), np.float32))
+    made = cut(graph, picture)
+    assert gathering_runs(graph, made) == (0 if made.tiles == 1 else len(session.batches))
+
+
+def test_a_picture_of_absurd_size() -> None:
+    made = cut(fixed_size(SizeRule(16, 16), (64, 64), 1), (999_999, 999_999), overlap_px=16)
+    assert made.tiles == 20_833**2  # 20 832 steps of 48 pixels bring the last one to 999 936, the end of 1 000 000
+
+
+@settings(max_examples=100, deadline=None)
 @given(
     picture=st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
     multiple=st.sampled_from([8, 16, 32, 64]),
-    overlap=st.integers(0, 96),
+    parts=st.tuples(st.integers(1, 20), st.integers(1, 20)),
+    overlap=st.none() | st.integers(0, 15),
 )
-def test_even_tiles_shrink_from_the_whole(picture: tuple[int, int], multiple: int, overlap: int) -> None:
+def test_even_tiles(picture: tuple[int, int], multiple: int, parts: tuple[int, int], overlap: int | None) -> None:
+    """As many tiles as there are parts, with the overlap that such tiles get, and no smaller ones would do."""
     rule = SizeRule(multiple, 2 * multiple)
-    tiles = list(even_tiles(picture, rule, overlap))
-    assert tiles[0] == (rule.near(picture[0]), rule.near(picture[1]))
-    areas = [height * width for height, width in tiles]
-    assert areas == sorted(areas, reverse=True)
-    assert all(rule.accepts(*tile) for tile in tiles)
+    made = even_cut(picture, rule, 1, parts, overlap_px=overlap)
+    assert rule.accepts(*made.tile)
+    assert made.tiles <= parts[0] * parts[1]
+    graph = fixed_size(rule, made.tile, 1)
+    assert made == cut(graph, picture, overlap_px=overlap)
+    shared = overlap_to_run(graph, None, asked_px=overlap).px
+    for length, part, count in zip(made.padded, made.tile, parts, strict=True):
+        smaller = part - multiple
+        if smaller >= rule.minimum:
+            assert smaller + (count - 1) * (smaller - shared) < length
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    picture=st.tuples(st.integers(1, 4000), st.integers(1, 4000)),
+    multiple=st.sampled_from([8, 16, 64]),
+    rows=st.integers(1, 12),
+    columns=st.integers(1, 12),
+)
+def test_more_parts_never_make_larger_tiles(picture: tuple[int, int], multiple: int, rows: int, columns: int) -> None:
+    """What the search for the fewest tiles that fit goes by."""
+    rule = SizeRule(multiple, multiple)
+    made = even_cut(picture, rule, 1, (rows, columns))
+    for more in ((rows + 1, columns), (rows, columns + 1)):
+        assert even_cut(picture, rule, 1, more).tile_pixels <= made.tile_pixels
 
 
 def test_even_tiles_waste_little() -> None:
     """1080p in up to 40 tiles that share 32 pixels: what is repeated is the overlap and a little rounding."""
     rule = SizeRule(16, 16)
-    for tile in even_tiles((1080, 1920), rule, 32):
-        made = cut(fixed_size(rule, tile, 1), (1080, 1920), overlap_px=32)
-        if made.tiles > 40:
-            break
+    for parts in ((1, 1), (1, 2), (2, 2), (2, 3), (3, 4), (4, 6), (5, 8)):
+        made = even_cut((1080, 1920), rule, 1, parts, overlap_px=32)
         work = made.tiles * made.tile_pixels
-        unavoidable = tile[0] * tile[1] / ((tile[0] - 32) * (tile[1] - 32))
+        unavoidable = made.tile_pixels / ((made.tile[0] - 32) * (made.tile[1] - 32))
         assert work / (1080 * 1920) < 1.15 * unavoidable
 
 

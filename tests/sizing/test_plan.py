@@ -12,8 +12,9 @@ from edgeir.manifest import AxisRange, Manifest, Tiling
 from edgeir.models.registry import VARIANTS
 from edgeir.provenance import collect
 from edgeir.sizing.cost import tile_seconds
+from edgeir.sizing.cutting import even_cut
 from edgeir.sizing.devices import DEVICES, GIB, Device, Mode, Rates
-from edgeir.sizing.memory import memory_of, usable_bytes
+from edgeir.sizing.memory import fits, memory_of, usable_bytes
 from edgeir.sizing.networks import Network, network, network_of
 from edgeir.sizing.plan import plan_bundle, plan_named
 from edgeir.spec import ModelSpec, SizeRule, TensorSpec
@@ -74,10 +75,33 @@ def test_less_memory_takes_more_tiles() -> None:
     assert memories == sorted(memories, reverse=True)
 
 
-def test_one_tile_less_would_not_fit() -> None:
-    plan = plan_named(network("exda-tiny"), HD, card(2), "fp16")
-    larger = memory_of(plan.network, 2 * plan.cut.tile_pixels, plan.cut.padded_pixels, plan.device, "fp16")
-    assert larger.engine > usable_bytes(plan.device)
+@pytest.mark.parametrize("name", ["exda-tiny", "kgt-unet"])
+@pytest.mark.parametrize("gib", [0.8, 0.9, 1.05, 1.2, 1.35, 2, 4])
+def test_fewer_even_tiles_would_not_fit(name: str, gib: float) -> None:
+    """Of all grids of so few tiles that one could draw them."""
+    known, device = network(name), card(gib if name == "exda-tiny" else 4 * gib)
+    plan = plan_named(known, HD, device, "fp16")
+    assert plan.fits
+    fitting = []
+    for rows in range(1, plan.cut.tiles + 1):
+        for columns in range(1, plan.cut.tiles // rows + 1):
+            made = even_cut(HD, known.rule, known.scale, (rows, columns))
+            if fits(memory_of(known, made.tile_pixels, made.padded_pixels, device, "fp16"), device):
+                fitting.append((made.tiles, made.tiles * made.tile_pixels))
+    assert min(fitting) == (plan.cut.tiles, plan.cut.tiles * plan.cut.tile_pixels)
+
+
+def test_an_overlap_as_large_as_the_picture_leaves_the_whole_alone() -> None:
+    assert plan_named(network("exda-tiny"), (40, 4000), card(8), "fp16", overlap_px=48).cut.tiles == 1
+    with pytest.raises(UsageError, match=r"no tile of exda-tiny fits Made-up .*with tiles of 4000x48 pixels"):
+        plan_named(network("exda-tiny"), (40, 4000), card(0.6), "fp16", overlap_px=48)
+
+
+def test_pictures_of_absurd_size_are_answered() -> None:
+    with pytest.raises(UsageError, match="no tile of exda-tiny fits"):
+        plan_named(network("exda-tiny"), (999_999, 999_999), DEVICES["orin-nx-8gb"], "fp16")
+    plan = plan_named(network("exda-tiny"), (999_999, 999_999), DEVICES["thor"], "fp16", tile_px=64)
+    assert (plan.fits, plan.cut.tiles) == (False, 20_833**2)
 
 
 def test_a_board_holds_the_pictures_too() -> None:
@@ -132,6 +156,17 @@ def test_time_is_a_roofline() -> None:
     assert (eight.least_traffic, eight.most_traffic) == (pytest.approx(0.005), pytest.approx(0.01))
 
 
+def test_a_processor_reads_weights_in_fp32() -> None:
+    """Whatever the file has: the memory and the traffic are of the same bytes."""
+    made = Network("made-up", SizeRule(1, 1), 1, 10**9, 0, False, 0, 0, 0, kernels=0, operators=0)
+    processor = replace(card(8), architecture="cpu")
+    assert memory_of(made, 1, 1, processor, "fp16").weights == memory_of(made, 1, 1, processor, "fp32").weights == 4e9
+    assert memory_of(made, 1, 1, card(8), "int8").weights == 1e9
+    for precision in ("fp16", "fp32"):
+        assert tile_seconds(made, 1, processor, processor.modes[0], precision).least_traffic == 4e9 / 100e9
+    assert tile_seconds(made, 1, card(8), card(8).modes[0], "fp16").least_traffic == 2e9 / 100e9
+
+
 def test_a_slower_power_mode_takes_longer() -> None:
     plan = plan_named(network("exda-tiny"), HD, DEVICES["orin-nx-8gb"], "fp16")
     times = [plan.seconds(mode.name).slowest for mode in plan.device.modes]
@@ -150,6 +185,20 @@ def test_a_bundle_of_one_size() -> None:
     in_pairs = plan_bundle(manifest(batch=2, input=TensorSpec("image", (2, 3, 256, 256))), (640, 640), card(8))
     assert (in_pairs.cut.tiles, in_pairs.cut.runs) == (9, 5)
     assert not plan_bundle(manifest(), HD, card(0.5)).fits
+
+
+def test_tiles_that_share_statistics_are_gathered_from_first() -> None:
+    """On a processor, where edgeir run does it."""
+    sharing = manifest(tiling=Tiling(64, (256, 256), 53.0, 1.2, 1, shared_statistics=True))
+    processor = replace(card(8), architecture="cpu")
+    own, shared = (plan_bundle(each, (640, 640), processor) for each in (manifest(), sharing))
+    assert (own.cut.runs, own.gathered) == (9, 0)
+    assert (shared.cut.runs, shared.gathered) == (9, 9)
+    assert shared.seconds().slowest == pytest.approx(2 * own.seconds().slowest)
+    assert 0 < plan_bundle(sharing, HD, processor).gathered <= 40  # no more than tiles of 256 cover 1088x1920
+    assert plan_bundle(sharing, (200, 200), processor).gathered == 0  # one tile is its own whole
+    assert plan_bundle(sharing, (640, 640), card(8)).gathered == 0  # engines do not share
+    assert plan_bundle(sharing, (640, 640), processor, tile_px=256).gathered == 9
 
 
 def test_a_bundle_of_many_sizes() -> None:

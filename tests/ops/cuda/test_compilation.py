@@ -14,6 +14,7 @@ ARCHITECTURES = ("80", "87", "89", "90", "110", "120")  # A100, Orin, RTX 40, H1
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)  # minutes on an idle core: six architectures, one after the other
 @pytest.mark.parametrize("source", sorted(path.name for path in SOURCES.glob("*.cu")))
 def test_no_warning_and_no_spill(source: str, tmp_path: Path) -> None:
     compiler = shutil.which("nvcc")
