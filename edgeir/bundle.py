@@ -46,6 +46,15 @@ def prepared_name(runtime: str, *, plugins: bool = False) -> str:
     return f"model.{runtime}{'-plugins' if plugins else ''}.onnx"
 
 
+def tiles_name(runtime: str | None = None) -> str:
+    """File name of the graph whose tiles share statistics, of ``model.onnx`` or of one that was prepared.
+
+    >>> tiles_name("onnxruntime")
+    'model.tiles.onnxruntime.onnx'
+    """
+    return f"model.tiles.{runtime}.onnx" if runtime else "model.tiles.onnx"
+
+
 @dataclass(frozen=True, slots=True)
 class Bundle:
     """An opened bundle.
@@ -114,6 +123,11 @@ class Bundle:
         """
         prepared = self.path / prepared_name(runtime)
         return prepared if prepared in self.files("prepared") else self.file("model")
+
+    def tiles_graph_for(self, runtime: str) -> Path | None:
+        """The graph whose tiles share statistics that ``runtime`` reads best; ``None`` where there is none."""
+        best = (self.path / tiles_name(runtime), self.path / tiles_name())
+        return next((path for path in best if path in self.files("tiles")), None)
 
     def engine(self, runtime: str, version: str, architecture: str) -> Path | None:
         """The engine that was built for exactly this, ``None`` where the bundle has none.

@@ -34,6 +34,9 @@ def command(
     floats: bool = typer.Option(
         False, "--floats", help="From the graph of floats although the bundle has one of bytes."
     ),
+    tiles: bool = typer.Option(
+        False, "--tiles", help="From the graph whose tiles share what the network finds in the whole picture."
+    ),
     force: bool = typer.Option(False, "--force", help="Build although the engine is there."),
     as_json: bool = typer.Option(False, "--json", help="Print one JSON value."),
 ) -> None:
@@ -52,9 +55,16 @@ def command(
         raise UsageError(f"the target '{runtime}' has no timing cache", where="--timing-cache", fix="Leave it out.")
     if floats and runtime == "ort":
         raise UsageError("the target 'ort' is built from the graph of floats", where="--floats", fix="Leave it out.")
+    if tiles and runtime == "ort":
+        raise UsageError(
+            "in ONNX Runtime tiles share statistics without it", where="--tiles", fix="Leave it out: 'edgeir run' does."
+        )
+    if tiles and (plugins or floats):
+        other = "--plugins" if plugins else "--floats"
+        raise UsageError(f"--tiles and {other} do not go together", where="--tiles", fix="Build one engine of each.")
     if plugins and runtime != "tensorrt":
         raise UsageError(f"the target '{runtime}' has no plugins", where="--plugins", fix="Leave it out.")
-    task = BuildTask(bundle, runtime, timing_cache, plugins=plugins, floats=floats, force=force)
+    task = BuildTask(bundle, runtime, timing_cache, plugins=plugins, floats=floats, tiles=tiles, force=force)
     console = Console(stages=3)
     outcome = build_for_ort(task, console) if runtime == "ort" else build_with_tensorrt(task, console)
     if as_json:

@@ -42,6 +42,7 @@ class BuildTask:
         timing_cache: a file to keep the timing cache in, ``None`` for the bundle.
         plugins: load edgeir's plugin library.
         floats: build from the graph of floats although there is one of bytes.
+        tiles: build from the graph whose tiles share statistics.
         force: build although the engine is there.
     """
 
@@ -50,6 +51,7 @@ class BuildTask:
     timing_cache: Path | None
     plugins: bool
     floats: bool
+    tiles: bool
     force: bool
 
 
@@ -78,10 +80,13 @@ def build_with_tensorrt(task: BuildTask, console: Console) -> BuildOutcome:
     if task.timing_cache is not None:
         require_writable(task.timing_cache)
     version = builder_version(task.runtime)
-    inputs = inputs_for(bundle, row_of(task.runtime, version), plugins=task.plugins, floats=task.floats)
+    inputs = inputs_for(
+        bundle, row_of(task.runtime, version), plugins=task.plugins, floats=task.floats, tiles=task.tiles
+    )
     libraries = (_library(),) if task.plugins else ()
     target = target_here(task.runtime, fp8=bundle.manifest.precision == "fp8", say=console.say)
-    marks = ("" if inputs.form is None else f"-{inputs.form.name}") + ("-plugins" if task.plugins else "")
+    kind = "-tiles" if task.tiles else "" if inputs.form is None else f"-{inputs.form.name}"
+    marks = kind + ("-plugins" if task.plugins else "")
     stem = f"engines/{task.runtime}-{version}-{target.architecture}{marks}"
     relative, graph = f"{stem}.plan", inputs.graph.relative_to(bundle.path).as_posix()
     if (there := _there(bundle, relative)) and not task.force:

@@ -43,7 +43,7 @@ from edgeir.cli.measuring import (
 )
 from edgeir.cli.planning import Planning, PlanningTask, plan_eight_bit_layers, twin_size
 from edgeir.cli.tile_checks import CONDITIONS, measure_tiling
-from edgeir.cli.tile_graphs import TILES_NAME, sharing_session, write_tile_graph
+from edgeir.cli.tile_graphs import sharing_session, write_tile_graphs
 from edgeir.compare.drift import PictureDrift
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.portability import require_plugins
@@ -171,7 +171,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             )
             del sharing
             if tiling.shared:
-                parity += check_parity({TILES_NAME: write_tile_graph(writer, console)}, TorchSession(loaded), graph)
+                parity += check_parity(write_tile_graphs(writer, console), TorchSession(loaded), graph)
 
         provenance = collect(seconds=time.perf_counter() - started)
         facts = ExportFacts(

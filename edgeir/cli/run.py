@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from edgeir.cli.restorer import Restorer
     from edgeir.imaging.picture import Picture
     from edgeir.runtime.byte_session import ByteSession
+    from edgeir.runtime.engine_choice import Ends
     from edgeir.runtime.session import Session
-    from edgeir.runtime.tile_statistics import StatisticsSession
+    from edgeir.runtime.tile_statistics import SharingRuntime, StatisticsSession
 
     Pixels = NDArray[np.float32]
 
@@ -88,18 +90,22 @@ def command(
     if untrained:
         console.say(f"{opened.manifest.name} is UNTRAINED: the output is not a restoration.")
 
-    usual = film is None and not plugins  # frames follow one another closely, and plugins are refused
-    sharing = _sharing(opened, statistics, backend=backend, threads=threads, usual=usual)
+    share = _should_share(opened, statistics, film=film is not None)
+    _require_shareable(opened, backend, asked=statistics == "shared")
+    ends: Ends = "statistics" if share else "floats"
 
     def open_floats() -> Session:
-        return open_session(opened, backend, checkpoint=checkpoint, threads=threads, plugins=plugins, say=console.say)
+        return open_session(
+            opened, backend, checkpoint=checkpoint, threads=threads, plugins=plugins, ends=ends, say=console.say
+        )
 
     of_bytes: ByteSession | None = None
-    if backend == "ort" and usual:
+    if backend == "ort" and film is None and not plugins:  # frames follow one another closely; plugins are refused
         of_bytes = ort_session_of_bytes(opened, threads)
     session = open_floats() if of_bytes is None else Later(of_bytes.name, open_floats)
     if getattr(session, "takes_bytes", False):  # an engine of bytes
         of_bytes = cast("ByteSession", session)
+    sharing = _sharing(opened, session, backend, threads) if share else None
     restorer = Restorer(
         session,
         graph,
@@ -111,11 +117,13 @@ def command(
         say=console.say,
         of_bytes=of_bytes,
         sharing=sharing,
-        unshared=None if sharing is not None or statistics == "own" else _unshared(opened, film is not None),
+        unshared=None if sharing is not None or statistics == "own" else _unshared(opened, backend, film is not None),
     )
     facts: dict[str, object] = {"untrained": untrained, "backend": backend} | restorer.facts()
     facts |= {"overlap_px": shared.px, "overlap_from": shared.origin}
     with closing(restorer):
+        if statistics == "shared" and sharing is None:
+            raise UsageError("tiles of the engine that runs here cannot share statistics", where=session.name)
         if film is None:
             if source.is_dir():
                 _make_folder(output)
@@ -141,40 +149,67 @@ def command(
             restorer.summarise()
 
 
-def _sharing(
-    opened: Bundle, asked: str | None, *, backend: str, threads: int | None, usual: bool
-) -> Callable[[], StatisticsSession] | None:
-    """What opens the graph whose tiles share statistics; ``None`` for tiles of their own.
+def _should_share(opened: Bundle, asked: str | None, *, film: bool) -> bool:
+    """Whether tiles share statistics where they can: as asked, else as measured, and of its own for a video.
 
     Raises:
-        UsageError: it was asked for, and cannot be.
+        UsageError: the word is unknown.
     """
     if asked not in (None, "own", "shared"):
         raise UsageError(f"unknown '{asked}'", where="--tile-statistics", fix=nearest(asked, ("own", "shared")))
-    there = bool(opened.files("tiles"))
     measured = opened.manifest.tiling is not None and opened.manifest.tiling.shared_statistics
-    if asked == "own" or (asked is None and not (usual and measured)):
-        return None
-    if backend != "ort" or not there:
-        if asked is None:
-            return None
-        if backend != "ort":
-            why, fix = f"the backend '{backend}' cannot", "Take --backend ort."
-        else:
-            why = "this bundle has no graph for that"
-            fix = "Export keeps one where sharing came closer to the whole: of one size up to 256x256, batch 1."
-        raise UsageError("tiles cannot share statistics", where="--tile-statistics", got=why, fix=fix)
+    return asked == "shared" or (asked is None and measured and not film)
+
+
+def _require_shareable(opened: Bundle, backend: str, *, asked: bool) -> None:
+    """Refuse ``--tile-statistics shared`` where nothing of the bundle can."""
+    from edgeir.runtime.engine_choice import shares_statistics
+    from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES
+
+    if not asked:
+        return
+    if backend in ENGINE_RUNTIMES:
+        if any(shares_statistics(opened, note) for note in opened.manifest.engines if note.runtime == backend):
+            return
+        why = "this bundle has no engine for that"
+        fix = f"Build one: edgeir build {shlex.quote(str(opened.path))} --target {backend} --tiles."
+    elif backend != "ort":
+        why, fix = f"the backend '{backend}' cannot", "Take --backend ort."
+    elif opened.tiles_graph_for("onnxruntime") is None:
+        why = "this bundle has no graph for that"
+        fix = "Export keeps one where sharing came closer to the whole: of one size up to 256x256, batch 1."
+    else:
+        return
+    raise UsageError("tiles cannot share statistics", where="--tile-statistics", got=why, fix=fix)
+
+
+def _sharing(
+    opened: Bundle, session: Session, backend: str, threads: int | None
+) -> Callable[[], StatisticsSession] | None:
+    """What opens the network as one whose tiles share; ``None`` where this backend has no such graph or engine."""
+    from edgeir.runtime.ort_session import OrtSession
     from edgeir.runtime.tile_statistics import StatisticsSession
 
-    path, eight_bit_floats = opened.file("tiles"), opened.manifest.precision == "fp8"
-    return lambda: StatisticsSession(path, threads=threads, integer_kernels=not eight_bit_floats)
+    if getattr(session, "shares_statistics", False):  # an engine: with statistics it is the same one
+        return lambda: StatisticsSession(cast("SharingRuntime", session))
+    path = opened.tiles_graph_for("onnxruntime")
+    if backend != "ort" or path is None:
+        return None
+    integer_kernels = opened.manifest.precision != "fp8"
+    return lambda: StatisticsSession(OrtSession(path, threads=threads, integer_kernels=integer_kernels))
 
 
-def _unshared(opened: Bundle, film: bool) -> str | None:
+def _unshared(opened: Bundle, backend: str, film: bool) -> str | None:
     """What to say of a bundle whose tiles agree better when they share statistics, where they do not."""
+    from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES
+
     if opened.manifest.tiling is None or not opened.manifest.tiling.shared_statistics:
         return None
-    way = "'--tile-statistics shared' does, for more time" if film else "the backend 'ort' does"
+    way = "the backend 'ort' does"
+    if film:
+        way = "'--tile-statistics shared' does, for more time"
+    elif backend in ENGINE_RUNTIMES:
+        way = f"an engine of 'edgeir build --target {backend} --tiles' does"
     return f"Each tile takes itself for the picture; tiles that share come closer to the whole, and {way}."
 
 

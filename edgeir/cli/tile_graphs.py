@@ -6,15 +6,16 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from edgeir.bundle import BundleWriter, prepared_name
+from edgeir.bundle import BundleWriter, prepared_name, tiles_name
 from edgeir.cli.console import Console
 from edgeir.errors import GraphError
 from edgeir.export.graph import TraceShape, save_graph
 from edgeir.export.tile_statistics import with_tile_statistics
+from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.tile_statistics import StatisticsSession
 from edgeir.spec import ModelSpec
 
-TILES_NAME = "model.tiles.onnx"
+_RUNTIME = "onnxruntime"
 
 
 def sharing_session(reference: Path, shape: TraceShape, spec: ModelSpec, console: Console) -> StatisticsSession | None:
@@ -30,20 +31,25 @@ def sharing_session(reference: Path, shape: TraceShape, spec: ModelSpec, console
     except GraphError as error:
         console.say(f"      tiles cannot share statistics: {error}")
         return None
-    return None if graph is None else StatisticsSession(ir.to_proto(graph).SerializeToString(), arena=False)
+    return None if graph is None else StatisticsSession(OrtSession(ir.to_proto(graph).SerializeToString(), arena=False))
 
 
-def write_tile_graph(writer: BundleWriter, console: Console) -> Path:
-    """``model.tiles.onnx``: the graph that ONNX Runtime reads best, in its own types, with statistics in and out.
+def write_tile_graphs(writer: BundleWriter, console: Console) -> dict[str, Path]:
+    """``model.tiles.onnx``, and the same of the graph that was prepared for ONNX Runtime, where there is one; by name.
+
+    Each is the graph in its own types, with statistics in and out.
 
     Raises:
-        GraphError: onnx.checker refuses it.
+        GraphError: onnx.checker refuses one.
     """
-    prepared = prepared_name("onnxruntime")
-    source = prepared if any(file.path == prepared for file in writer.artifacts) else "model.onnx"
-    graph = with_tile_statistics(ir.load(writer.path(source)))
-    assert graph is not None  # as its FP32 form had some
-    save_graph(graph, writer.path(TILES_NAME))
-    writer.add(TILES_NAME, "tiles", parents=(source,))
-    console.say(f"      {TILES_NAME}: tiles that share the picture's statistics come closer to the whole")
-    return writer.path(TILES_NAME)
+    prepared = prepared_name(_RUNTIME)
+    sources = {tiles_name(): "model.onnx"}
+    if any(file.path == prepared for file in writer.artifacts):
+        sources[tiles_name(_RUNTIME)] = prepared
+    for name, source in sources.items():
+        graph = with_tile_statistics(ir.load(writer.path(source)))
+        assert graph is not None  # as its FP32 form had some
+        save_graph(graph, writer.path(name))
+        writer.add(name, "tiles", parents=(source,))
+        console.say(f"      {name}: tiles that share the picture's statistics come closer to the whole")
+    return {name: writer.path(name) for name in sources}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from edgeir.bundle import Bundle
 from edgeir.errors import BundleError, MissingDependency
@@ -19,6 +19,8 @@ from edgeir.manifest import Artifact, EngineNote
 from edgeir.runtime.engine_runtimes import EngineRuntime
 
 ANY = "any"
+Ends = Literal["floats", "bytes", "statistics"]
+"""What goes into an engine: pictures in floats, in bytes, or in floats with statistics to share among tiles."""
 _WITH_PLUGINS = "-plugins"  # how names of graphs without bodies end, and of engines built with the plugins there
 
 
@@ -31,12 +33,21 @@ class ChosenEngine:
         note: what the manifest says of it.
         needs_plugins: it was built from a graph whose fused ops have no bodies, or with edgeir's plugins loaded.
         form: how pictures lie in its bytes, ``None`` for an engine of floats.
+        shares: it was built from a graph of role ``"tiles"``; it restores pictures without statistics as well.
     """
 
     path: str
     note: EngineNote
     needs_plugins: bool
     form: ByteFormat | None
+    shares: bool = False
+
+    @property
+    def ends(self) -> Ends:
+        """What goes in."""
+        if self.form is not None:
+            return "bytes"
+        return "statistics" if self.shares else "floats"
 
 
 def choose_engine(
@@ -45,7 +56,7 @@ def choose_engine(
     *,
     version: str,
     architecture: str,
-    as_bytes: bool = False,
+    ends: Ends = "floats",
     plugins: bool = False,
     frames: bool = True,
     fix: str | None = None,
@@ -60,7 +71,7 @@ def choose_engine(
         runtime: which runtime.
         version: of the installed one.
         architecture: of the GPU: ``"sm89"``.
-        as_bytes: the engine that takes and gives bytes, where the bundle has one of each kind.
+        ends: the one that takes this, where the bundle has several kinds.
         plugins: libraries of plugins are loaded.
         frames: whether one that takes NV12 will do: whole frames, no pictures.
         fix: what to do about it, where building an engine here does not help.
@@ -102,7 +113,13 @@ def choose_engine(
             where=chosen[0].path,
             fix=f"{rebuild_command(bundle.path, runtime)} --floats",
         )
-    return min(usable, key=lambda one: (one.needs_plugins != plugins, (one.form is not None) != as_bytes))
+    return min(usable, key=lambda one: (one.needs_plugins != plugins, one.ends != ends))
+
+
+def shares_statistics(bundle: Bundle, note: EngineNote) -> bool:
+    """Whether tiles that this engine restores can share statistics."""
+    listed = {artifact.path: artifact for artifact in bundle.manifest.artifacts}
+    return note.path is not None and _chosen(note, listed).shares
 
 
 def architectures(note: EngineNote) -> tuple[str, ...]:
@@ -129,8 +146,9 @@ def target_missing(trt: Any, runtime: EngineRuntime, architecture: str) -> str |
 def _chosen(note: EngineNote, listed: dict[str, Artifact]) -> ChosenEngine:
     assert note.path is not None
     parents = listed[note.path].parents
+    shares = any(path in listed and listed[path].role == "tiles" for path in parents)
     form = next((form for form in BYTE_FORMATS for path in parents if path.endswith(f".{form.name}.onnx")), None)
     of_bytes = "" if form is None else f".{form.name}"
     graphs = [path.removesuffix(".onnx").removesuffix(of_bytes) for path in parents]
     needs = any(name.endswith(_WITH_PLUGINS) for name in (*graphs, note.path.removesuffix(".plan")))
-    return ChosenEngine(note.path, note, needs, form)
+    return ChosenEngine(note.path, note, needs, form, shares)

@@ -14,7 +14,7 @@ from typing import Any
 
 from edgeir.bundle import Bundle
 from edgeir.errors import MissingDependency
-from edgeir.runtime.engine_choice import ChosenEngine, choose_engine, rebuild_command, target_missing
+from edgeir.runtime.engine_choice import ChosenEngine, Ends, choose_engine, rebuild_command, target_missing
 from edgeir.runtime.engine_runtimes import EngineRuntime, load_runtime
 from edgeir.runtime.gpu_device import Gpu, OutOfDeviceMemory
 from edgeir.runtime.plugin_libraries import PluginLibraries, check_paths
@@ -75,7 +75,7 @@ def load_engine(
     gpu: Gpu,
     *,
     plugins: Sequence[Path] = (),
-    as_bytes: bool = False,
+    ends: Ends = "floats",
     frames: bool = True,
     say: Callable[[str], None] = lambda text: None,
 ) -> LoadedEngine:
@@ -86,7 +86,7 @@ def load_engine(
         runtime: which runtime.
         gpu: opened.
         plugins: libraries the user listed.
-        as_bytes, frames: see `edgeir.runtime.engine_choice.choose_engine`.
+        ends, frames: see `edgeir.runtime.engine_choice.choose_engine`.
         say: told what the user should know and no error is.
 
     Raises:
@@ -104,7 +104,7 @@ def load_engine(
         runtime,
         version=version,
         architecture=architecture,
-        as_bytes=as_bytes,
+        ends=ends,
         plugins=bool(plugins),
         frames=frames,
         fix=target_missing(trt, runtime, architecture),

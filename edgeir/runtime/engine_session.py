@@ -20,6 +20,7 @@ from edgeir.bundle import Bundle
 from edgeir.errors import PictureError, UsageError
 from edgeir.imaging.byte_formats import MEAN_NAME, ByteFormat
 from edgeir.runtime.cuda_driver import CudaError
+from edgeir.runtime.engine_choice import Ends
 from edgeir.runtime.engine_contexts import EngineContexts
 from edgeir.runtime.engine_lane import DeviceTimes, Lane, Values
 from edgeir.runtime.engine_lanes import STREAMS, EngineLanes
@@ -29,7 +30,7 @@ from edgeir.runtime.engine_tensors import read_tensors
 from edgeir.runtime.gpu_device import DeviceFault, Gpu
 from edgeir.runtime.runtime_cache import open_cache
 from edgeir.runtime.session import Bytes, Pictures
-from edgeir.spec import INPUT_NAME, OUTPUT_NAME
+from edgeir.spec import INPUT_NAME, OUTPUT_NAME, STATISTICS_INPUT
 
 
 class EngineSession:
@@ -39,7 +40,7 @@ class EngineSession:
         bundle: an opened bundle.
         backend: ``"rtx"`` or ``"tensorrt"``.
         plugins: libraries of plugins that the user listed.
-        as_bytes: take the engine of bytes, where the bundle has one of each kind.
+        ends: the engine that takes this, where the bundle has several kinds.
         frames: whether an engine that takes NV12 will do: it takes whole frames (`run_bytes`), and no pictures.
         say: told what the user should know and no error is, such as that no CUDA graph could be captured.
 
@@ -53,7 +54,7 @@ class EngineSession:
         backend: str,
         *,
         plugins: Sequence[Path] = (),
-        as_bytes: bool = False,
+        ends: Ends = "floats",
         frames: bool = True,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -61,7 +62,7 @@ class EngineSession:
         with ExitStack() as stack:
             self._gpu = stack.enter_context(Gpu())
             free = self._gpu.free_bytes
-            loaded = load_engine(bundle, runtime, self._gpu, plugins=plugins, as_bytes=as_bytes, frames=frames, say=say)
+            loaded = load_engine(bundle, runtime, self._gpu, plugins=plugins, ends=ends, frames=frames, say=say)
             stack.callback(loaded.close)
             self._tensors = read_tensors(loaded.trt, loaded.engine, where=loaded.chosen.path)
             self._weights_bytes = max(free - self._gpu.free_bytes, 0)
@@ -96,6 +97,15 @@ class EngineSession:
     def takes_bytes(self) -> bool:
         """Whether the engine itself takes and gives bytes."""
         return self._tensors.takes_bytes
+
+    @property
+    def shares_statistics(self) -> bool:
+        """Whether tiles can be given the statistics of their picture (`edgeir.runtime.tile_statistics`)."""
+        return STATISTICS_INPUT in self.input_shapes()
+
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The largest sides of every input by name."""
+        return {INPUT_NAME: self._tensors.maximum} | {name: sides for name, _, sides in self._tensors.more_in}
 
     @property
     def form(self) -> ByteFormat:

@@ -9,6 +9,7 @@ from edgeir.bundle import Bundle
 from edgeir.errors import BundleError, UsageError
 from edgeir.manifest import MANIFEST_NAME, Manifest
 from edgeir.runtime.availability import BACKENDS, require_backend
+from edgeir.runtime.engine_choice import Ends
 from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Session
@@ -51,7 +52,7 @@ def open_session(
     checkpoint: Path | None = None,
     threads: int | None = None,
     plugins: Sequence[Path] = (),
-    as_bytes: bool = False,
+    ends: Ends = "floats",
     say: Callable[[str], None] = lambda text: None,
 ) -> Session:
     """Open a bundle for pictures. Some sessions hold memory of a GPU: `edgeir.runtime.session.closing` gives it back.
@@ -66,8 +67,8 @@ def open_session(
         checkpoint: the weights, for a torch backend and a bundle that was made from a user's checkpoint.
         threads: threads within an operator; ``None`` leaves it to the runtime. Backends on a GPU take no notice.
         plugins: libraries of TensorRT plugins, for ``"tensorrt"``.
-        as_bytes: of a bundle with an engine of floats and one of bytes, open the latter (`lost_depth` says what it
-            costs); without effect on other backends.
+        ends: of a bundle with engines of several kinds the one to open (of bytes: `lost_depth` says what that costs);
+            without effect on other backends.
         say: told what the user should know and no error is.
 
     Raises:
@@ -82,7 +83,7 @@ def open_session(
     if backend in ENGINE_RUNTIMES:
         from edgeir.runtime.engine_session import EngineSession
 
-        return EngineSession(bundle, backend, plugins=plugins, as_bytes=as_bytes, frames=False, say=say)
+        return EngineSession(bundle, backend, plugins=plugins, ends=ends, frames=False, say=say)
     if backend.startswith("torch"):
         from edgeir.models.rebuild import rebuild
         from edgeir.runtime.torch_session import TorchSession

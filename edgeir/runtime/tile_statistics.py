@@ -10,9 +10,9 @@ further pass is given what the one before gathered, and is right for some layers
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 from edgeir.errors import GraphError
 from edgeir.imaging.padding import pad_to_at_least, padded_size
 from edgeir.imaging.tiling import Tile
-from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.session import Pictures
 from edgeir.spec import INPUT_NAME, OUTPUT_NAME, STATISTICS_INPUT, STATISTICS_OUTPUT, USE_STATISTICS_INPUT
@@ -35,25 +34,47 @@ GATHERING_PASSES = 4
 _MOST_WORK = 2  # times the tiles that cover the picture
 
 
+class SharingRuntime(Protocol):
+    """A runtime that has opened a graph, or an engine of one, whose tiles can share statistics."""
+
+    @property
+    def name(self) -> str:
+        """Runtime, version and device, for reports."""
+        ...
+
+    def run_values(self, values: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+        """Every output by name."""
+        ...
+
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The sides of every input by name."""
+        ...
+
+
+@runtime_checkable
+class OverlappingRuntime(Protocol):
+    """A `SharingRuntime` that copies one batch while it executes another."""
+
+    def run_values_many(self, batches: Iterable[Mapping[str, NDArray[Any]]]) -> Iterator[dict[str, NDArray[Any]]]:
+        """As many outputs, in order."""
+        ...
+
+
 class StatisticsSession:
-    """A graph of role ``"tiles"`` in ONNX Runtime on the CPU.
+    """A network whose tiles take their own statistics, or those they are given.
 
     Args:
-        model: the file, or its bytes.
-        threads, arena, integer_kernels: see `edgeir.runtime.ort_session.OrtSession`.
+        session: has opened a graph of role ``"tiles"``, or an engine that was built from one.
 
     Raises:
-        MissingDependency: onnxruntime is not installed.
-        GraphError: ONNX Runtime refuses the file, or the graph has no statistics.
+        GraphError: it takes no statistics.
     """
 
-    def __init__(
-        self, model: Path | bytes, *, threads: int | None = None, arena: bool = True, integer_kernels: bool = True
-    ) -> None:
-        self._session = OrtSession(model, threads=threads, arena=arena, integer_kernels=integer_kernels)
-        size = self._session.input_shapes().get(STATISTICS_INPUT)
+    def __init__(self, session: SharingRuntime) -> None:
+        self._session = session
+        size = session.input_shapes().get(STATISTICS_INPUT)
         if size is None:
-            raise GraphError("the graph takes no statistics", where=getattr(model, "name", "the graph in memory"))
+            raise GraphError("the graph takes no statistics", where=session.name)
         self._none = np.zeros(size, np.float32)
         self._shared: Statistics | None = None
 
@@ -64,11 +85,19 @@ class StatisticsSession:
 
     def run(self, pictures: Pictures) -> Pictures:
         """Restore a batch, see `edgeir.runtime.session.Session.run`: with its own statistics, or with those shared."""
-        return np.asarray(self._run(pictures)[OUTPUT_NAME], np.float32)
+        return np.asarray(self._session.run_values(self._values(pictures))[OUTPUT_NAME], np.float32)
+
+    def run_many(self, batches: Iterable[Pictures]) -> Iterator[Pictures]:
+        """As `edgeir.runtime.session.run_many`: overlapped where the runtime can."""
+        if isinstance(self._session, OverlappingRuntime):
+            for outputs in self._session.run_values_many(map(self._values, batches)):
+                yield np.asarray(outputs[OUTPUT_NAME], np.float32)
+        else:
+            yield from map(self.run, batches)
 
     def own(self, pictures: Pictures) -> Statistics:
         """The statistics of a batch, ``(S,) float32``: means over its pictures."""
-        return np.asarray(self._run(pictures)[STATISTICS_OUTPUT], np.float32)
+        return np.asarray(self._session.run_values(self._values(pictures))[STATISTICS_OUTPUT], np.float32)
 
     @contextmanager
     def sharing(self, statistics: Statistics) -> Iterator[None]:
@@ -79,14 +108,12 @@ class StatisticsSession:
         finally:
             self._shared = before
 
-    def _run(self, pictures: Pictures) -> dict[str, NDArray[np.generic]]:
-        return self._session.run_values(
-            {
-                INPUT_NAME: np.ascontiguousarray(pictures, np.float32),
-                STATISTICS_INPUT: self._none if self._shared is None else self._shared,
-                USE_STATISTICS_INPUT: np.array([self._shared is not None]),
-            }
-        )
+    def _values(self, pictures: Pictures) -> dict[str, NDArray[Any]]:
+        return {
+            INPUT_NAME: np.ascontiguousarray(pictures, np.float32),
+            STATISTICS_INPUT: self._none if self._shared is None else self._shared,
+            USE_STATISTICS_INPUT: np.array([self._shared is not None]),
+        }
 
 
 def gather(

@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from edgeir.bundle import KERNELS_NAME, Bundle, prepared_name
+from edgeir.bundle import KERNELS_NAME, Bundle, prepared_name, tiles_name
 from edgeir.errors import BundleError, MissingDependency
 from edgeir.export.engines.target import Profile
 from edgeir.export.runtimes import RUNTIMES, Functions, Runtime, Typing
@@ -68,7 +68,9 @@ def row_of(runtime: str, version: str) -> Runtime:
     return rows[max(fitting)]
 
 
-def inputs_for(bundle: Bundle, row: Runtime, *, plugins: bool = False, floats: bool = False) -> BuildInputs:
+def inputs_for(
+    bundle: Bundle, row: Runtime, *, plugins: bool = False, floats: bool = False, tiles: bool = False
+) -> BuildInputs:
     """What to build an engine of ``bundle`` from: as in an export, the graph of bytes where there is one.
 
     Args:
@@ -76,9 +78,11 @@ def inputs_for(bundle: Bundle, row: Runtime, *, plugins: bool = False, floats: b
         row: of the installed builder.
         plugins: edgeir's plugin library will be loaded.
         floats: the graph of floats although there is one of bytes.
+        tiles: the graph whose tiles share statistics; of floats, and without plugins, as its functions are written out.
 
     Raises:
-        BundleError: that builder cannot read ``model.onnx``, and the bundle holds no graph that was prepared for it.
+        BundleError: that builder cannot read ``model.onnx``, and the bundle holds no graph that was prepared for it; or
+            it has no graph of tiles for it.
         MissingDependency: plugins are asked for where there are none.
     """
     if plugins and not row.has_plugins:
@@ -86,6 +90,8 @@ def inputs_for(bundle: Bundle, row: Runtime, *, plugins: bool = False, floats: b
             f"{row.title} has no plugins", where="--plugins", fix="Leave it out: the bodies are used there."
         )
     manifest = bundle.manifest
+    if tiles:
+        return BuildInputs(_tiles_graph(bundle, row), form=None, kernels=None, profile=None, weak_flags=())
     prepared = bundle.path / prepared_name(row.name, plugins=plugins)
     if prepared in bundle.files("prepared"):
         graph = prepared
@@ -109,6 +115,24 @@ def inputs_for(bundle: Bundle, row: Runtime, *, plugins: bool = False, floats: b
         profile=_profile(manifest) if form is None else _profile_of_bytes(manifest, form),
         weak_flags=_weak_flags(manifest.precision) if row.typing is Typing.WEAK else (),
     )
+
+
+def _tiles_graph(bundle: Bundle, row: Runtime) -> Path:
+    graph = bundle.path / tiles_name()
+    if row.functions is Functions.UNKNOWN:
+        raise BundleError(
+            f"{row.title} cannot build an engine whose tiles share statistics",
+            where=str(bundle.path),
+            fix="Build one without --tiles.",
+        )
+    if graph not in bundle.files("tiles"):
+        raise BundleError(
+            "the bundle holds no graph whose tiles share statistics",
+            where=str(bundle.path),
+            expected=graph.name,
+            fix="Export keeps one where sharing came closer to the whole: of one size up to 256x256, batch 1.",
+        )
+    return graph
 
 
 def _profile(manifest: Manifest) -> Profile | None:

@@ -9,6 +9,7 @@ import onnx_ir as ir
 from benchmarks.tile_passes import SIDE_TILES, lines, passes_of
 from edgeir.compare.drift import Sample
 from edgeir.export.tile_statistics import with_tile_statistics
+from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.tile_statistics import StatisticsSession
 from edgeir.spec import SizeRule
@@ -30,7 +31,7 @@ class Whole:
 def test_rows_and_lines() -> None:
     graph = with_tile_statistics(ir.from_proto(onnx.parser.parse_model(LESS_ITS_MEAN)))
     assert graph is not None
-    tiles = StatisticsSession(ir.to_proto(graph).SerializeToString(), threads=1)
+    tiles = StatisticsSession(OrtSession(ir.to_proto(graph).SerializeToString(), threads=1))
     side = 16 * SIDE_TILES
     picture = (
         np.random.default_rng(0).random((side, side, 3), dtype=np.float32) * np.linspace(0, 1, side)[:, None, None]

@@ -14,11 +14,13 @@ import onnx
 import pytest
 
 from edgeir.bundle import Bundle, BundleWriter
+from edgeir.bundle_change import Addition, Change, commit_change
 from edgeir.cli import build_engine
 from edgeir.errors import BuildFailed, OutOfSpace
 from edgeir.export.engines.target import BuildResult, Progress
 from edgeir.manifest import Manifest
 from edgeir.provenance import collect
+from edgeir.runtime.engine_choice import shares_statistics
 from edgeir.runtime.ort_engine import ort_graph
 from edgeir.runtime.ort_session import OrtSession
 from edgeir.spec import INPUT_NAME, OUTPUT_NAME, ModelSpec, SizeRule, TensorSpec
@@ -116,6 +118,7 @@ def test_for_rtx_without_the_onnx_tools(small: Path, cli: Cli) -> None:
         (("--target", "ort", "--timing-cache", "x"), 2, ("has no timing cache",)),
         (("--target", "ort", "--floats"), 2, ("from the graph of floats",)),
         (("--target", "ort", "--plugins"), 2, ("has no plugins",)),
+        (("--target", "ort", "--tiles"), 2, ("share statistics without it",)),
     ],
 )
 def test_refusals(small: Path, cli: Cli, words: tuple[str, ...], code: int, says: tuple[str, ...]) -> None:
@@ -146,6 +149,23 @@ def tensorrt(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     monkeypatch.setattr(build_engine, "builder_version", lambda _: "10.3.0")
     monkeypatch.setattr(build_engine, "build_engine", build)
     return seen
+
+
+def test_an_engine_whose_tiles_share(small: Path, cli: Cli, tensorrt: dict[str, Any]) -> None:
+    words = ("build", small, "--target", "tensorrt", "--tiles")
+    cli(*words).sentence(2, "holds no graph whose tiles share statistics", "model.tiles.onnx", "up to 256x256")
+    cli(*words, "--plugins").sentence(2, "--tiles and --plugins do not go together")
+    opened = Bundle.open(small)
+    with BundleWriter(small, force=True) as writer:
+        shutil.copyfile(opened.file("model"), writer.path("model.tiles.onnx"))
+        commit_change(writer, opened, Change((Addition("model.tiles.onnx", "tiles", ("model.onnx",)),), (), ()))
+    cli(*words).done()
+    assert tensorrt["graph"].name == "model.tiles.onnx"
+    note = Bundle.open(small).manifest.engines[-1]
+    assert note.path == "engines/tensorrt-10.3.0-sm87-tiles.plan"
+    assert shares_statistics(Bundle.open(small), note)
+    cli("build", small, "--target", "tensorrt").done()  # beside the one for pictures alone
+    assert [shares_statistics(Bundle.open(small), one) for one in Bundle.open(small).manifest.engines] == [True, False]
 
 
 def test_the_timing_cache_stays_in_the_bundle(small: Path, cli: Cli, tensorrt: dict[str, Any]) -> None:

@@ -74,6 +74,50 @@ def test_run(cli: Any, fakes: Any, picture: Path, tmp_path: Path, backend: str) 
     assert value["smaller_tiles"] == []
 
 
+TILES = {"model.tiles.onnx": ("tiles", b"of tiles")}
+
+
+def sharing(folder: Path, *, engines: tuple[str, ...] = ("rtx-tiles",), shares: bool = True) -> Any:
+    """A bundle with an engine whose tiles share the mean colour, which the stand-in adds to what it restores."""
+    plans = {name: device.plan(STATIC, statistics="tiles" in name) for name in engines}
+    return device.make_bundle(folder, plans, size=(32, 32), files=TILES, parents=("model.tiles.onnx",), shares=shares)
+
+
+def test_tiles_of_an_engine_share_statistics(cli: Any, fakes: Any, tmp_path: Path) -> None:
+    Image.fromarray(np.repeat(np.array([[[20], [60]]], np.uint8), 32, 0).repeat(32, 1).repeat(3, 2)).save(
+        tmp_path / "a.png"
+    )  # two tiles side by side
+    opened = sharing(tmp_path / "b")
+    found = {}
+    for way in ("usual", "shared", "own"):
+        options = () if way == "usual" else ("--tile-statistics", way)
+        arguments = ("run", opened.path, tmp_path / "a.png", "-o", tmp_path / f"{way}.png", "--backend", "rtx")
+        value = json.loads(cli(*arguments, *options, "--json").done().out)
+        assert value["tile_statistics"] == ("own" if way == "own" else "shared")
+        found[way] = written(tmp_path / f"{way}.png")
+    np.testing.assert_array_equal(found["usual"], found["shared"])
+    np.testing.assert_array_equal(found["own"], expected(tmp_path / "a.png"))
+    with_mean = np.clip(1 - np.array([20, 60]) / 510 + 40 / 255, 0, 1)  # 40: of both tiles
+    np.testing.assert_array_equal(found["shared"][0, ::32, 0], np.rint(with_mean * 255))
+
+
+def test_what_shares_is_built_first(cli: Any, fakes: Any, picture: Path, tmp_path: Path) -> None:
+    arguments = (picture, "-o", tmp_path / "o.png", "--backend", "rtx")
+    plan = device.plan(STATIC)
+    plain = device.make_bundle(tmp_path / "plain", {"rtx": plan}, size=(32, 32), files=TILES, shares=True)
+    outcome = cli("run", plain.path, *arguments).done()
+    assert "an engine of 'edgeir build --target rtx --tiles' does" in outcome.err
+    cli("run", plain.path, *arguments, "--tile-statistics", "shared").sentence(
+        2, "tiles cannot share statistics", "no engine for that", "--target rtx --tiles"
+    )
+    older = {"rtx-tiles": ("rtx", "1.0.0", "sm86-sm89-sm120")}
+    plans = {"rtx-tiles": device.plan(STATIC, statistics=True)}
+    of_old = device.make_bundle(
+        tmp_path / "old", plans, size=(32, 32), files=TILES, parents=("model.tiles.onnx",), notes=older, shares=True
+    )
+    cli("run", of_old.path, *arguments, "--tile-statistics", "shared").sentence(3, "1.0.0")
+
+
 def test_run_through_bytes(cli: Any, fakes: Any, picture: Path, tmp_path: Path, scene: Any) -> None:
     plan = device.plan((1, 64, 64, 3), dtype="UINT8", mean=True)
     bundle = device.make_bundle(tmp_path / "b", {"rtx": plan}, size=(64, 64))

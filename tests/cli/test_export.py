@@ -226,6 +226,12 @@ def test_the_file_for_a_cpu_is_what_the_backend_opens(
     assert bundle.graph_for("onnxruntime").name == "model.onnxruntime.onnx"
     rows = json.loads((bundle.path / "report.json").read_text())["tables"][0]["rows"]
     assert "model.onnxruntime.onnx" in {row[0] for row in rows}  # it was compared too
+    tiles = bundle.tiles_graph_for("onnxruntime")
+    assert tiles is not None and tiles.name == "model.tiles.onnxruntime.onnx"
+    assert bundle.tiles_graph_for("tensorrt-10.3") == bundle.path / "model.tiles.onnx"
+    parents = {artifact.path: artifact.parents for artifact in bundle.manifest.artifacts}
+    assert parents[tiles.name] == ("model.onnxruntime.onnx",)
+    assert {"model.tiles.onnx", tiles.name} <= {row[0] for row in rows}
     picture = np.random.default_rng(0).random((1, 3, 64, 64), dtype=np.float32)
     first, second = (open_session(bundle, backend, threads=1).run(picture) for backend in ("ort", "ort-reference"))
     assert np.abs(first - second).max() < 1e-5  # float32 in another order

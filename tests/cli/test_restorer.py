@@ -13,6 +13,7 @@ from edgeir.cli.restorer import Restorer
 from edgeir.errors import CheckFailed
 from edgeir.export.tile_statistics import with_tile_statistics
 from edgeir.imaging.picture import Picture
+from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput
 from edgeir.runtime.sentry import OnBad
 from edgeir.runtime.tile_statistics import StatisticsSession
@@ -81,7 +82,7 @@ def tile_means(pixels: np.ndarray) -> list[float]:
 
 def test_tiles_share_what_the_picture_has(tiles_graph: bytes) -> None:
     said: list[str] = []
-    made = restorer(lambda: StatisticsSession(tiles_graph, threads=1), said)
+    made = restorer(lambda: StatisticsSession(OrtSession(tiles_graph, threads=1)), said)
     assert made.facts()["tile_statistics"] is None
     np.testing.assert_allclose(made.pixels(RAMP), RAMP - RAMP.mean() + 0.5, atol=1e-6)
     facts = made.facts()
@@ -100,7 +101,7 @@ def test_tiles_of_two_kinds_never_stand_side_by_side(
     tiles_graph: bytes, kind: type[StatisticsSession], says: str, bad: int
 ) -> None:
     said: list[str] = []
-    made = restorer(lambda: kind(tiles_graph, threads=1), said)
+    made = restorer(lambda: kind(OrtSession(tiles_graph, threads=1)), said)
     assert tile_means(made.pixels(RAMP)) == [0.5] * 4  # every tile has its own mean taken away
     assert says in said[-1]
     facts = made.facts()
@@ -108,7 +109,7 @@ def test_tiles_of_two_kinds_never_stand_side_by_side(
 
 
 def test_a_bad_tile_stops_where_it_is_to(tiles_graph: bytes) -> None:
-    made = restorer(lambda: OverflowsWhereItIsBright(tiles_graph, threads=1), [], on_bad="stop")
+    made = restorer(lambda: OverflowsWhereItIsBright(OrtSession(tiles_graph, threads=1)), [], on_bad="stop")
     with pytest.raises(CheckFailed, match="NaN or infinity"):
         made.pixels(RAMP)
     assert made.facts()["sentry"]["not_finite"] == 1

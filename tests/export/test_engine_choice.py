@@ -106,6 +106,14 @@ def test_graphs_that_are_missing(tmp_path: Path) -> None:
     assert inputs_for(opened, row_of("rtx", "1.7")).kernels is None
 
 
+def test_the_graph_of_tiles(tmp_path: Path) -> None:
+    opened = bundle(tmp_path, "model.onnx")
+    with pytest.raises(BundleError, match=r"no graph whose tiles share statistics \(expected model\.tiles\.onnx\)"):
+        inputs_for(opened, row_of("rtx", "1.7"), tiles=True)
+    with pytest.raises(BundleError, match=r"TensorRT 8\.6 cannot build an engine whose tiles share"):
+        inputs_for(opened, row_of("tensorrt", "8.6"), tiles=True)
+
+
 def test_the_profile_of_a_dynamic_bundle(tmp_path: Path) -> None:
     dynamic = dataclasses.replace(
         MANIFEST,

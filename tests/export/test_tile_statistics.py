@@ -29,7 +29,7 @@ def parsed(body: str, *, batch: int = 2) -> ir.Model:
 def opened(model: ir.Model) -> StatisticsSession:
     proto = ir.to_proto(model)
     onnx.checker.check_model(proto, full_check=True)
-    return StatisticsSession(proto.SerializeToString())
+    return StatisticsSession(OrtSession(proto.SerializeToString()))
 
 
 @pytest.mark.parametrize("architecture", ["exda", "cea"])
@@ -162,7 +162,7 @@ def test_a_batch_gives_its_mean() -> None:
 def test_a_network_without_any() -> None:
     assert with_tile_statistics(parsed("restored = Relu(image)")) is None
     with pytest.raises(GraphError, match="the graph takes no statistics"):
-        StatisticsSession(ir.to_proto(parsed("restored = Relu(image)")).SerializeToString())
+        StatisticsSession(OrtSession(ir.to_proto(parsed("restored = Relu(image)")).SerializeToString()))
 
 
 def test_tensorrt_rtx_builds_it(micro: Micro, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from edgeir.bundle import Bundle, BundleWriter
-from edgeir.manifest import AxisRange, EngineNote, Manifest
+from edgeir.manifest import AxisRange, EngineNote, Manifest, Tiling
 from edgeir.provenance import collect
 from edgeir.spec import ModelSpec, SizeRule, TensorSpec, WeightsSpec
 
@@ -110,6 +110,7 @@ def make_bundle(
     multiple: int = 4,
     scale: int = 1,
     files: dict[str, tuple[str, bytes]] | None = None,
+    shares: bool = False,
 ) -> Bundle:
     """A bundle.
 
@@ -123,6 +124,7 @@ def make_bundle(
         multiple: of the size rule.
         scale: of the network.
         files: further ones, path to (role, bytes).
+        shares: it was measured that tiles agree better where they share statistics.
     """
     dynamic = largest is not None
     ranges = {axis: AxisRange(low, low, high) for axis, low, high in zip("HW", size, largest or size, strict=True)}
@@ -152,5 +154,6 @@ def make_bundle(
             model=ModelSpec("fake", "exda", {"dim": 8}, SizeRule(multiple, multiple), scale=scale, weights=weights),
             provenance=collect(seconds=0, argv=["edgeir", "export"]),
             engines=tuple(found),
+            tiling=Tiling(0, size, 40.0, 1.0, 1, shared_statistics=True) if shares else None,
         )
         return Bundle.open(writer.commit(manifest))

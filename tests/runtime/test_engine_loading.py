@@ -153,7 +153,7 @@ def test_bytes_are_taken_where_they_are_asked_for(device: Any, tmp_path: Path) -
     how = {"version": device.RTX_VERSION, "architecture": "sm89"}
     floats = choose_engine(bundle, ENGINE_RUNTIMES["rtx"], **how)
     assert (floats.path, floats.form) == ("engines/rtx.plan", None)
-    taken = choose_engine(bundle, ENGINE_RUNTIMES["rtx"], **how, as_bytes=True)
+    taken = choose_engine(bundle, ENGINE_RUNTIMES["rtx"], **how, ends="bytes")
     assert taken.path == "engines/rtx-uint8.plan"
     assert taken.form is not None
     assert taken.form.name == "uint8"
@@ -199,26 +199,26 @@ def of_frames(device: Any, folder: Path, *floats: str) -> Bundle:
     return dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, artifacts=artifacts))
 
 
-@pytest.mark.parametrize("as_bytes", [False, True])
-def test_nv12_is_refused_for_pictures_at_once(fakes: Any, device: Any, tmp_path: Path, as_bytes: bool) -> None:
+@pytest.mark.parametrize("ends", ["floats", "bytes"])
+def test_nv12_is_refused_for_pictures_at_once(fakes: Any, device: Any, tmp_path: Path, ends: Any) -> None:
     bundle = of_frames(device, tmp_path / "b")
     with pytest.raises(
         BundleError, match=r"rtx-nv12\.plan: the engine takes NV12.*Run here: edgeir build \S*b --target rtx --floats$"
     ):
-        open_session(bundle, "rtx", as_bytes=as_bytes)
+        open_session(bundle, "rtx", ends=ends)
     assert fakes.deserialized == []
     with EngineSession(bundle, "rtx") as session:  # for frames
         assert session.form.kind == "nv12"
 
 
-@pytest.mark.parametrize("as_bytes", [False, True])
+@pytest.mark.parametrize("ends", ["floats", "bytes"])
 def test_pictures_take_the_engine_of_floats_beside_one_of_nv12(
-    fakes: Any, device: Any, tmp_path: Path, as_bytes: bool
+    fakes: Any, device: Any, tmp_path: Path, ends: Any
 ) -> None:
     bundle = of_frames(device, tmp_path / "b", "rtx")
-    with closing(open_session(bundle, "rtx", as_bytes=as_bytes)) as session:
+    with closing(open_session(bundle, "rtx", ends=ends)) as session:
         assert session.engine == "engines/rtx.plan"  # type: ignore[attr-defined]
-    with EngineSession(bundle, "rtx", as_bytes=True) as frames:
+    with EngineSession(bundle, "rtx", ends="bytes") as frames:
         assert frames.engine == "engines/rtx-nv12.plan"
 
 
@@ -230,12 +230,12 @@ def test_open_session_takes_the_engine_that_is_asked_for(fakes: Any, device: Any
         for one in bundle.manifest.artifacts
     )
     bundle = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, artifacts=artifacts))
-    for as_bytes, name in ((False, "rtx"), (True, "rtx-uint8")):
-        with closing(open_session(bundle, "rtx", as_bytes=as_bytes)) as session:
+    for ends, name in (("floats", "rtx"), ("bytes", "rtx-uint8")):
+        with closing(open_session(bundle, "rtx", ends=ends)) as session:
             assert session.engine == f"engines/{name}.plan"  # type: ignore[attr-defined]
             deep = Picture(pixels=np.zeros((8, 8, 3), np.float32), bits=16)
             said = lost_depth(session, deep)
-            assert (said is not None) == as_bytes
+            assert (said is not None) == (ends == "bytes")
             assert lost_depth(session, dataclasses.replace(deep, bits=8)) is None
     assert said == (
         "The engine takes and gives bytes: of the picture's 16 bits per channel 8 are left. 'edgeir build --floats' "

@@ -21,6 +21,7 @@ from edgeir.runtime.external_data import external_file, require_self_contained
 from edgeir.runtime.opening import open_session
 from edgeir.runtime.ort_engine import write_optimised
 from edgeir.runtime.ort_profile import node_times
+from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.tile_statistics import StatisticsSession
 
 
@@ -126,7 +127,7 @@ def _bytes(made: Bundle) -> object:
 
 
 def _tiles(made: Bundle) -> object:
-    return StatisticsSession(made.file("tiles"))
+    return StatisticsSession(OrtSession(made.file("tiles")))
 
 
 def _times(made: Bundle) -> object:

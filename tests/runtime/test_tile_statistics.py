@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from edgeir.export.tile_statistics import with_tile_statistics
+from edgeir.runtime.ort_session import OrtSession
 from edgeir.runtime.restore import GraphInput, restore_pixels
 from edgeir.runtime.tile_statistics import StatisticsSession, gather, spread_tiles
 from edgeir.spec import SizeRule
@@ -31,7 +32,7 @@ def session() -> StatisticsSession:
     """Of a network that takes the mean colour away: the simplest that has a statistic."""
     graph = with_tile_statistics(ir.from_proto(onnx.parser.parse_model(LESS_ITS_MEAN)))
     assert graph is not None
-    return StatisticsSession(ir.to_proto(graph).SerializeToString(), threads=1)
+    return StatisticsSession(OrtSession(ir.to_proto(graph).SerializeToString(), threads=1))
 
 
 def picture(height: int, width: int) -> np.ndarray:
