@@ -7,7 +7,7 @@
 
 PYTHON ?= python3
 # A process per core, each file of tests in one of them: fixtures trace networks once per file.
-PYTEST_ARGS ?= -q -rs --durations=20 -n auto --dist loadfile
+PYTEST_ARGS ?= -q -rs --durations=20 -n auto --dist loadfile --no-loadscope-reorder
 
 BIN := .venv/bin
 STAMP := .venv/.installed

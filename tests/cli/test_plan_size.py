@@ -107,9 +107,9 @@ def test_a_bundle_whose_tiles_share_statistics(cli: Cli, make_bundle: Callable[.
     tiling = Tiling(64, (256, 256), 57.0, 1.0, 1, shared_statistics=True)
     path = make_bundle(input=TensorSpec("image", (1, 3, 256, 256)), tiling=tiling)
     here = " ".join(cli("plan-size", "640x640", "--model", path).done().out.split())
-    assert "gathering 9 runs before these, for the statistics that the tiles share" in here
+    assert "gathering 18 runs before these, for the statistics that the tiles share" in here
     value = json.loads(cli("plan-size", "640x640", "--model", path, "--json").done().out)
-    assert (value["runs"], value["gathering_runs"]) == (9, 9)
+    assert (value["runs"], value["gathering_runs"]) == (9, 18)
     assert "gathering" not in cli("plan-size", "640x640", "--model", path, "--for", "orin-nx-8gb").done().out
 
 

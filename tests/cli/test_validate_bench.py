@@ -88,7 +88,7 @@ def test_a_failed_check(
     arguments = ("validate", made_static, "--checkpoint", weights_file, "--pictures", 1)
     outcome = cli(*arguments, "--format", "junit")
     outcome.sentence(1, "checks failed", "fidelity")
-    assert len(ET.fromstring(outcome.out).findall(".//failure")) == 3  # parity, and both engines under drift
+    assert len(ET.fromstring(outcome.out).findall(".//failure")) == 4  # parity of both, and both engines under drift
     outcome = cli(*arguments, "--json")
     outcome.sentence(1)
     assert json.loads(outcome.out)["passed"] is False

@@ -193,12 +193,14 @@ def test_tiles_that_share_statistics_are_gathered_from_first() -> None:
     processor = replace(card(8), architecture="cpu")
     own, shared = (plan_bundle(each, (640, 640), processor) for each in (manifest(), sharing))
     assert (own.cut.runs, own.gathered) == (9, 0)
-    assert (shared.cut.runs, shared.gathered) == (9, 9)
-    assert shared.seconds().slowest == pytest.approx(2 * own.seconds().slowest)
-    assert 0 < plan_bundle(sharing, HD, processor).gathered <= 40  # no more than tiles of 256 cover 1088x1920
+    assert (shared.cut.runs, shared.gathered) == (9, 18)  # in two passes
+    assert shared.seconds().slowest == pytest.approx(3 * own.seconds().slowest)
+    assert (
+        0 < plan_bundle(sharing, HD, processor).gathered <= 80
+    )  # no more than twice the tiles of 256 that cover 1088x1920
     assert plan_bundle(sharing, (200, 200), processor).gathered == 0  # one tile is its own whole
     assert plan_bundle(sharing, (640, 640), card(8)).gathered == 0  # engines do not share
-    assert plan_bundle(sharing, (640, 640), processor, tile_px=256).gathered == 9
+    assert plan_bundle(sharing, (640, 640), processor, tile_px=256).gathered == 18
 
 
 def test_a_bundle_of_many_sizes() -> None:
