@@ -155,7 +155,8 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             ratio = time_ratio(writer.path("model.onnx"), forms[-1], graph, integer_kernels=integers)
         forms.clear()
         give_back()
-        parity = check_parity(graphs | portable, TorchSession(loaded), graph)
+        published = TorchSession(loaded)
+        parity = check_parity(graphs | portable, published, graph)
         runnable = ["model.onnx", *portable]
         in_bytes = check_bytes({name: writer.path(name) for name in runnable}, request.io, graph)
 
@@ -171,7 +172,7 @@ def export_bundle(request: ExportRequest, console: Console) -> ExportOutcome:
             )
             del sharing
             if tiling.shared:
-                parity += check_parity(write_tile_graphs(writer, console), TorchSession(loaded), graph)
+                parity += check_parity(write_tile_graphs(writer, console), published, graph)
 
         provenance = collect(seconds=time.perf_counter() - started)
         facts = ExportFacts(

@@ -157,8 +157,12 @@ def _should_share(opened: Bundle, asked: str | None, *, film: bool) -> bool:
     """
     if asked not in (None, "own", "shared"):
         raise UsageError(f"unknown '{asked}'", where="--tile-statistics", fix=nearest(asked, ("own", "shared")))
-    measured = opened.manifest.tiling is not None and opened.manifest.tiling.shared_statistics
-    return asked == "shared" or (asked is None and measured and not film)
+    return asked == "shared" or (asked is None and _agree_better_shared(opened) and not film)
+
+
+def _agree_better_shared(opened: Bundle) -> bool:
+    """Whether it was measured that tiles come closer to the whole where they share statistics."""
+    return opened.manifest.tiling is not None and opened.manifest.tiling.shared_statistics
 
 
 def _require_shareable(opened: Bundle, backend: str, *, asked: bool) -> None:
@@ -203,7 +207,7 @@ def _unshared(opened: Bundle, backend: str, film: bool) -> str | None:
     """What to say of a bundle whose tiles agree better when they share statistics, where they do not."""
     from edgeir.runtime.engine_runtimes import ENGINE_RUNTIMES
 
-    if opened.manifest.tiling is None or not opened.manifest.tiling.shared_statistics:
+    if not _agree_better_shared(opened):
         return None
     way = "the backend 'ort' does"
     if film:

@@ -28,12 +28,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from edgeir.errors import UsageError
-from edgeir.storage import atomic_write_bytes
+from edgeir.storage import alone, atomic_write_bytes
 from edgeir.subprocesses import run_module
 
 KEPT_JOBS = 20
@@ -60,7 +60,7 @@ def start(root: Path, *, key: str, command: Sequence[str]) -> dict[str, Any]:
     jobs = root / "jobs"
     folder = jobs / key
     jobs.mkdir(parents=True, exist_ok=True)
-    with _alone(jobs):
+    with alone(jobs / ".lock"):  # two calls at once must not start the same job twice
         if is_running(folder) and not (folder / "exit").is_file():
             return {"token": _token(folder), "found": "running"}
         if (folder / "exit").is_file() and not (folder / "taken").exists() and not (folder / "stop").exists():
@@ -305,17 +305,6 @@ def _identity(root: Path) -> str:
     if not path.is_file():
         atomic_write_bytes(path, f"{secrets.token_hex(8)}\n".encode())
     return path.read_text(encoding="utf-8").strip()
-
-
-@contextlib.contextmanager
-def _alone(jobs: Path) -> Iterator[None]:
-    """Two calls at once must not start the same job twice."""
-    handle = os.open(jobs / ".lock", os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _prune(root: Path, key: str) -> None:

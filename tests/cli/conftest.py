@@ -223,3 +223,16 @@ def scene() -> Callable[..., Image.Image]:
         return image if mode == "RGBA" else image.convert("RGB").convert(mode)
 
     return make
+
+
+@pytest.fixture
+def one_frame(tmp_path: Path) -> Path:
+    """A video of a single frame, 64x48."""
+    av = pytest.importorskip("av", reason="PyAV is not installed: no video can be made")
+    path = tmp_path / "in.mp4"
+    with av.open(str(path), "w") as output:
+        video = output.add_stream("libx264", rate=25)
+        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
+        output.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
+        output.mux(video.encode(None))
+    return path

@@ -93,7 +93,7 @@ def test_a_camera_that_is_stopped_leaves_its_recording(
 
 
 def test_a_recording_that_could_not_be_written_is_not_lost(
-    cli: Any, made_static: Path, fake_camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Any, made_static: Path, fake_camera: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_frame: Path
 ) -> None:
     import edgeir.video.restoring as restoring
     from edgeir.errors import OutOfSpace
@@ -107,13 +107,7 @@ def test_a_recording_that_could_not_be_written_is_not_lost(
         outcome = cli("run", made_static, fake_camera, "-o", output, "--seconds", "0.3")
     outcome.sentence(3, "the disk has no room left")
     assert f"What was recorded is kept in {work}: the same command first writes it beside out.mp4." in outcome.err
-    source = tmp_path / "in.mp4"
-    with av.open(str(source), "w") as film:
-        video = film.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        film.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
-        film.mux(video.encode(None))
-    refused = cli("run", made_static, source, "-o", output)
+    refused = cli("run", made_static, one_frame, "-o", output)
     refused.sentence(2, "a camera's recording that was not finished lies here", str(work))
     assert "is kept in" not in refused.err
     outcome = cli("run", made_static, fake_camera, "-o", output, "--seconds", "0.2", "--json").done()

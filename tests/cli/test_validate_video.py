@@ -73,15 +73,9 @@ def test_damage_is_said_where_enough_frames_were_there(cli: Any, made_static: Pa
     assert "Of what was read, 1 frame is damaged or missing" in text
 
 
-def test_one_frame_has_no_flicker(cli: Any, made_static: Path, tmp_path: Path) -> None:
-    path = tmp_path / "one.mp4"
-    with av.open(str(path), "w") as output:
-        video = output.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 64, 48, "yuv420p"
-        output.mux(video.encode(av.VideoFrame(64, 48, "yuv420p")))
-        output.mux(video.encode(None))
-    outcome = cli("validate", made_static, "--video", path)
-    outcome.sentence(2, str(path), "flicker is between frames", "expected two or more", "it is whole, 1 frame)")
+def test_one_frame_has_no_flicker(cli: Any, made_static: Path, one_frame: Path) -> None:
+    outcome = cli("validate", made_static, "--video", one_frame)
+    outcome.sentence(2, str(one_frame), "flicker is between frames", "expected two or more", "it is whole, 1 frame)")
 
 
 def test_a_failed_check_is_exit_code_1(

@@ -236,6 +236,19 @@ Cli = Callable[..., Outcome]
 
 
 @pytest.fixture
+def wait_for() -> Callable[..., None]:
+    """``wait_for(condition)``: until it holds; fails if it never does."""
+
+    def wait(condition: Callable[[], object], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < deadline, "it never came"
+            time.sleep(0.02)
+
+    return wait
+
+
+@pytest.fixture
 def cli(capsys: pytest.CaptureFixture[str]) -> Cli:
     """``cli("device", "list")``: a command in this process."""
 

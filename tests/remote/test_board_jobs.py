@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,16 +20,11 @@ from edgeir.errors import OutputError
 from edgeir.remote import board_jobs
 from edgeir.remote.board import inside, main
 
+WaitFor = Callable[..., None]
+
 
 def shell(text: str) -> list[str]:
     return ["sh", "-c", text]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
 
 
 def follow(root: Path, token: str, offset: int, capfdbinary: Any) -> tuple[dict[str, Any], bytes]:
@@ -63,7 +57,7 @@ def test_a_job_from_start_to_end(tmp_path: Path, capfdbinary: Any) -> None:
     assert follow(tmp_path, after["token"], 0, capfdbinary)[0] == {"state": "ended", "exit": 0}
 
 
-def test_a_running_job_is_attached_to(tmp_path: Path, capfdbinary: Any) -> None:
+def test_a_running_job_is_attached_to(tmp_path: Path, capfdbinary: Any, wait_for: WaitFor) -> None:
     first = board_jobs.start(
         tmp_path, key="job", command=shell("echo begun >&2; while [ ! -e go ]; do sleep 0.05; done")
     )
@@ -89,7 +83,7 @@ def test_a_job_outlives_who_started_it(tmp_path: Path, capfdbinary: Any) -> None
     assert follow(tmp_path, answer["token"], 0, capfdbinary) == ({"state": "ended", "exit": 0}, b"done\n")
 
 
-def test_a_job_whose_processes_were_killed(tmp_path: Path, capfdbinary: Any) -> None:
+def test_a_job_whose_processes_were_killed(tmp_path: Path, capfdbinary: Any, wait_for: WaitFor) -> None:
     begun = board_jobs.start(tmp_path, key="job", command=shell("echo $PPID >&2; sleep 60"))
     wait_for(lambda: (tmp_path / "jobs/job/log").read_bytes().endswith(b"\n"))
     wait_for(lambda: (tmp_path / "jobs/job/pid").is_file() and (tmp_path / "jobs/job/pid").read_bytes()[-1:] == b"\n")
@@ -106,7 +100,7 @@ def test_a_program_that_is_not_there(tmp_path: Path, capfdbinary: Any) -> None:
     assert b"No such file" in log
 
 
-def test_the_last_good_result(tmp_path: Path, capfdbinary: Any) -> None:
+def test_the_last_good_result(tmp_path: Path, capfdbinary: Any, wait_for: WaitFor) -> None:
     assert board_jobs.results(tmp_path, prefix="job") == {"output": None}
     for text in ("echo first", "echo second; exit 1"):
         begun = board_jobs.start(tmp_path, key="job", command=shell(text))
@@ -125,7 +119,7 @@ def test_the_last_good_result(tmp_path: Path, capfdbinary: Any) -> None:
     assert board_jobs.results(tmp_path, prefix="job-c")["id"] != last["id"]
 
 
-def test_old_jobs_are_forgotten(tmp_path: Path) -> None:
+def test_old_jobs_are_forgotten(tmp_path: Path, wait_for: WaitFor) -> None:
     for index in range(board_jobs.KEPT_JOBS + 3):
         folder = tmp_path / "jobs" / f"old-{index:02d}"
         folder.mkdir(parents=True)

@@ -25,6 +25,11 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="ssh is played by a s
 ORIN = Device("orin", "ubuntu@orin.local", port=2222, root="/home/ubuntu/.local/share/edgeir", python="/env/bin/python")
 
 
+def in_python(code: str) -> str:
+    """A program for `fake` that is Python."""
+    return f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"'
+
+
 @pytest.fixture
 def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
     """``fake("exit 255")``: a shell script called ssh; what it was called with is written into the file given back."""
@@ -160,7 +165,7 @@ def test_a_long_question_comes_through_standard_input(fake: Callable[[str], Path
         "given = json.loads(sys.stdin.read() if words == '-' else words); "
         "print('edgeir-answer:' + given['nonce'], json.dumps({'how': words == '-', 'long': len(given['manifest'])}))"
     )
-    fake(f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"')
+    fake(in_python(code))
     with Connection(ORIN) as connection:
         assert connection.ask("assemble", manifest="x" * 300_000) == {"how": True, "long": 300_000}
         assert connection.ask("assemble", manifest="x") == {"how": False, "long": 1}
@@ -179,7 +184,7 @@ def test_what_a_login_shell_says_is_no_line_of_a_job(fake: Callable[[str], Path]
         "import json, shlex, sys; nonce = json.loads(shlex.split(sys.argv[-1])[-1])['nonce']; "
         "print('Welcome!\\n\\nedgeir-begin:' + nonce + '\\nfirst\\nsecond\\nedgeir-answer:' + nonce + ' {}')"
     )
-    fake(f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"')
+    fake(in_python(code))
     lines: list[bytes] = []
     with Connection(ORIN) as connection:
         assert connection.listen("follow", lines.append) == {}
@@ -218,7 +223,7 @@ def test_an_answer_among_the_noise_of_a_login_shell(fake: Callable[[str], Path])
         "print('Welcome!\\nedgeir-answer:0000 {}'); print('edgeir-answer:' + nonce, json.dumps({'fine': 1})); "
         "print('Bye')"
     )
-    fake(f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"')
+    fake(in_python(code))
     with Connection(ORIN) as connection:
         assert connection.ask("state") == {"fine": 1}
 
@@ -236,7 +241,7 @@ def test_an_error_of_the_board_keeps_its_kind(fake: Callable[[str], Path]) -> No
         "import json, shlex, sys; nonce = json.loads(shlex.split(sys.argv[-1])[-1])['nonce']; "
         f"print('edgeir-answer:' + nonce, {json.dumps(json.dumps({'error': error}))}); sys.exit(1)"
     )
-    fake(f'exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"')
+    fake(in_python(code))
     from edgeir.errors import OutOfSpace
 
     with Connection(ORIN) as connection, pytest.raises(OutOfSpace, match=r"^orin:there: it is full\. Free\.$"):

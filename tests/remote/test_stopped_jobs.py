@@ -25,22 +25,18 @@ from edgeir.remote.board import discard
 KEY = "build-a b.edgeir-01234567-89abcdef"
 
 
+WaitFor = Callable[..., None]
+
+
 def shell(text: str) -> list[str]:
     return ["sh", "-c", text]
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 20) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it never came"
-        time.sleep(0.02)
 
 
 def log_of(root: Path, key: str = KEY) -> bytes:
     return (root / "jobs" / key / "log").read_bytes()
 
 
-def test_stop(tmp_path: Path) -> None:
+def test_stop(tmp_path: Path, wait_for: WaitFor) -> None:
     begun = board_jobs.start(
         tmp_path, key=KEY, command=shell("trap 'echo asked >&2; exit 1' TERM; echo up >&2; sleep 60 & wait")
     )
@@ -68,7 +64,7 @@ def test_stop(tmp_path: Path) -> None:
         ("(trap '' TERM; exec sleep 60) & echo $! >&2; wait", -signal.SIGTERM),  # only its child does not listen
     ],
 )
-def test_a_job_that_does_not_listen(tmp_path: Path, text: str, code: int) -> None:
+def test_a_job_that_does_not_listen(tmp_path: Path, text: str, code: int, wait_for: WaitFor) -> None:
     """What watches over it is made here, so that it waits less; a child of the same group goes as well."""
     folder = tmp_path / "jobs" / KEY
     folder.mkdir(parents=True)
@@ -94,7 +90,7 @@ def _is_gone(pid: int) -> bool:
     return done.stdout.strip()[:1] in ("", "Z")
 
 
-def test_a_job_that_ended_well_before_it_was_stopped(tmp_path: Path) -> None:
+def test_a_job_that_ended_well_before_it_was_stopped(tmp_path: Path, wait_for: WaitFor) -> None:
     begun = board_jobs.start(tmp_path, key=KEY, command=shell("exit 0"))
     wait_for(lambda: (tmp_path / "jobs" / KEY / "exit").exists())
     (tmp_path / "jobs" / KEY / "stop").touch()
@@ -177,7 +173,7 @@ def test_a_job_that_left_nothing_says_how_full_the_disk_is(tmp_path: Path) -> No
     assert end["free_bytes"] > 0
 
 
-def test_pictures_of_a_running_job_are_not_removed(tmp_path: Path) -> None:
+def test_pictures_of_a_running_job_are_not_removed(tmp_path: Path, wait_for: WaitFor) -> None:
     place = tmp_path / "runs" / KEY
     (place / "in").mkdir(parents=True)
     begun = board_jobs.start(tmp_path, key=KEY, command=shell("while [ ! -e go ]; do sleep 0.05; done"))

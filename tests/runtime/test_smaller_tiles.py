@@ -78,18 +78,20 @@ def test_the_smallest_tile_is_the_end() -> None:
     assert tiles.steps[-1].smaller == (64, 64)
 
 
-sides = st.integers(1, 40)
-
-
-@given(
-    st.integers(1, 24), sides, sides, sides, sides, st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 10**6)
-)
-def test_every_step_is_a_tile_that_the_graph_takes_and_smaller(
-    multiple: int, low_h: int, low_w: int, more_h: int, more_w: int, height: int, width: int, pixels: int
-) -> None:
+def _graph(multiple: int, low_h: int, low_w: int, more_h: int, more_w: int) -> GraphInput:
     minimum = (low_h * multiple, low_w * multiple)
     maximum = (minimum[0] + more_h * multiple, minimum[1] + more_w * multiple)
-    graph = GraphInput(1, minimum, maximum, maximum, SizeRule(multiple, multiple))
+    return GraphInput(1, minimum, maximum, maximum, SizeRule(multiple, multiple))
+
+
+sides = st.integers(1, 40)
+graphs = st.builds(_graph, st.integers(1, 24), sides, sides, sides, sides)
+
+
+@given(graphs, st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 10**6))
+def test_every_step_is_a_tile_that_the_graph_takes_and_smaller(
+    graph: GraphInput, height: int, width: int, pixels: int
+) -> None:
     tiles = SmallerTiles(graph, None, lambda text: None)
     with contextlib.suppress(OutOfDeviceMemory):
         tiles.restore(height, width, fits(graph, height, width, pixels))
@@ -100,18 +102,11 @@ def test_every_step_is_a_tile_that_the_graph_takes_and_smaller(
     assert len(tiles.steps) < 40
 
 
-@given(
-    st.integers(1, 24), sides, sides, sides, sides, st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 10**6)
-)
-def test_it_gives_up_only_where_no_smaller_tile_fits(
-    multiple: int, low_h: int, low_w: int, more_h: int, more_w: int, height: int, width: int, pixels: int
-) -> None:
+@given(graphs, st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 10**6))
+def test_it_gives_up_only_where_no_smaller_tile_fits(graph: GraphInput, height: int, width: int, pixels: int) -> None:
     """With all squares that the graph takes at hand: the end is at the smallest of them, or none is smaller."""
-    minimum = (low_h * multiple, low_w * multiple)
-    maximum = (minimum[0] + more_h * multiple, minimum[1] + more_w * multiple)
-    graph = GraphInput(1, minimum, maximum, maximum, SizeRule(multiple, multiple))
     tiles = SmallerTiles(graph, None, lambda text: None)
-    squares = range(max(minimum), min(maximum) + 1, multiple)
+    squares = range(max(graph.minimum), min(graph.maximum) + 1, graph.rule.multiple)
     begun = graph.tile_for(height, width)
     possible = [side for side in squares if side**2 < begun[0] * begun[1]]
     try:
