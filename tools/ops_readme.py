@@ -48,7 +48,8 @@ no plugins and runs the bodies.
 
 `keep` is one byte per pair, in the table and everywhere, because a body that packs bits would write the unpacked form
 besides; for KGT-S at 256 pixels that is 64 MiB, once per stage, next to 768 MiB of logits per layer in the masked form.
-The kernels of attention allocate nothing. Whether bits would make them faster is open until a GPU has been asked.
+The kernel of attention allocates nothing: a block of it reads the bytes of its queries once and keeps them as bits, on
+the chip, for all of its heads.
 
 ## What has run
 

@@ -36,7 +36,13 @@ __device__ __forceinline__ uint32_t shuffle_xor(uint32_t value, int mask) {
 __device__ __forceinline__ float shuffle_xor(float value, int mask) { return __shfl_xor_sync(0xffffffffu, value, mask); }
 __device__ __forceinline__ bool any_lane(bool value) { return __any_sync(0xffffffffu, value) != 0; }
 __device__ __forceinline__ void block_barrier() { __syncthreads(); }
-__device__ __forceinline__ float exp2_fast(float value) { return exp2f(value); }
+
+// 2 to the power of `value`, two bits of the last place; results below 2^-126 are 0.
+__device__ __forceinline__ float exp2_fast(float value) {
+    float power;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(value));
+    return power;
+}
 __device__ __forceinline__ float exp_of(float value) { return expf(value); }
 
 // d += a b: a 16x16 (rows), b 16x8 (columns), d 16x8 in FP32; PTX ISA, "Matrix Fragments for mma.m16n8k16".
@@ -57,6 +63,40 @@ __device__ __forceinline__ void multiply_add<bfloat16>(float (&d)[4], const uint
         "{%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
+}
+
+__device__ __forceinline__ float inverse_square_root(float value) {
+    float root;
+    asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(root) : "f"(value));
+    return root;
+}
+
+// threadIdx.x, but what is computed from it need not wait in registers from its first use to here.
+__device__ __forceinline__ int thread_anew() {
+    int thread;
+    asm volatile("mov.u32 %0, %%tid.x;" : "=r"(thread));
+    return thread;
+}
+
+using SharedAddress = uint32_t;
+__device__ __forceinline__ SharedAddress shared_address(const void* of) {
+    return static_cast<uint32_t>(__cvta_generic_to_shared(of));
+}
+
+// Four 8x8 matrices of 16-bit numbers from shared memory: lane 8 m + r brings the address of row r of matrix m, a
+// multiple of 16 bytes; lane 4 g + t gets numbers 2 t and 2 t + 1 of row g of each, or, transposed, number g of rows 2 t
+// and 2 t + 1 (PTX ISA, ldmatrix).
+__device__ __forceinline__ void load_matrices(uint32_t (&to)[4], SharedAddress row, int offset) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(row + offset)
+                 : "memory");
+}
+__device__ __forceinline__ void load_matrices_transposed(uint32_t (&to)[4], SharedAddress row, int offset) {
+    asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0, %1, %2, %3}, [%4];"
+                 : "=r"(to[0]), "=r"(to[1]), "=r"(to[2]), "=r"(to[3])
+                 : "r"(row + offset)
+                 : "memory");
 }
 
 extern __shared__ __align__(16) unsigned char dynamic_shared_memory[];
@@ -83,6 +123,20 @@ template <typename T> __device__ __forceinline__ uint32_t pack(T first, T second
     return both.bits;
 }
 
+template <typename T> struct Two {
+    T first, second;
+};
+
+template <typename T> __device__ __forceinline__ Two<float> unpack(uint32_t bits) {
+    static_assert(sizeof(T) == 2, "two of them make 32 bits");
+    union {
+        uint32_t bits;
+        T values[2];
+    } both;
+    both.bits = bits;
+    return {to_float(both.values[0]), to_float(both.values[1])};
+}
+
 // Blocks along the first two axes of a grid whose third has one per window, threads of a block, and its dynamic shared
 // memory.
 struct Launch {
@@ -93,6 +147,11 @@ struct Launch {
 constexpr float LEAST_NORM = 1e-12f;
 
 __device__ __forceinline__ float minus_infinity() { return float_of(0xff800000u); }
+
+// Of a row from the sum of its squares, as near as 16-bit numbers need it.
+__device__ __forceinline__ float inverse_norm(float squares) {
+    return inverse_square_root(fmaxf(squares, LEAST_NORM * LEAST_NORM));
+}
 
 // Of COUNT neighbouring lanes, a power of two; every one of them gets it.
 template <int COUNT> __device__ __forceinline__ float sum_of_lanes(float value) {

@@ -35,7 +35,7 @@ void attend(const void* query, const void* key, const void* value, const void* k
         static_cast<const T*>(query), static_cast<const T*>(key),   static_cast<const T*>(value),
         static_cast<const uint8_t*>(keep), static_cast<const T*>(bias), static_cast<const T*>(scale),
         static_cast<T*>(output), heads, n, d, cosine != 0};
-    switch (edgeir::step_of(d)) {
+    switch (edgeir::attention_step(n, d)) {
         case 4:
             return choose<T, 4>(of, windows, stream);
         case 2:

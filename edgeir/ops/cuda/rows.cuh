@@ -1,4 +1,4 @@
-// Reading rows of channels, four at a time.
+// Reading and writing rows of channels, several numbers at a time.
 #pragma once
 
 #include "device.cuh"
@@ -24,6 +24,72 @@ __device__ __forceinline__ void load_four(float (&to)[4], const T* __restrict__ 
 #pragma unroll
             for (int index = 0; index < STEP; ++index) to[start + index] = 0.0f;
         }
+    }
+}
+
+// Numbers `first` and `first + 1` of a row in one register, 0 from `length` on; `first` is even.
+template <int STEP, typename T>
+__device__ __forceinline__ uint32_t load_pair(const T* __restrict__ row, int first, int length) {
+    if constexpr (STEP >= 2) {
+        return first < length ? *reinterpret_cast<const uint32_t*>(row + first) : 0u;
+    } else {
+        const T zero = from_float<T>(0.0f);
+        return pack(first < length ? row[first] : zero, first + 1 < length ? row[first + 1] : zero);
+    }
+}
+
+template <int STEP, typename T>
+__device__ __forceinline__ void store_pair(T* __restrict__ row, int first, int length, uint32_t two) {
+    if (first >= length) return;
+    if constexpr (STEP >= 2) {
+        *reinterpret_cast<uint32_t*>(row + first) = two;
+    } else {
+        union {
+            uint32_t bits;
+            T values[2];
+        } both;
+        both.bits = two;
+        row[first] = both.values[0];
+        if (first + 1 < length) row[first + 1] = both.values[1];
+    }
+}
+
+template <int WORDS> struct alignas(4 * WORDS) Words {
+    uint32_t words[WORDS];
+};
+
+__device__ __forceinline__ void load_sixteen_bytes(uint32_t (&to)[4], const void* from) {
+    const Words<4> piece = *reinterpret_cast<const Words<4>*>(from);
+#pragma unroll
+    for (int index = 0; index < 4; ++index) to[index] = piece.words[index];
+}
+
+// COUNT numbers of a row from `first` on, two in each register, 0 from `length` on; both are multiples of 4.
+template <int STEP, int COUNT, typename T>
+__device__ __forceinline__ void load_words(uint32_t (&to)[COUNT / 2], const T* __restrict__ row, int first, int length) {
+#pragma unroll
+    for (int word = 0; word < COUNT / 2; word += 2) {
+        const int start = first + 2 * word;
+        if constexpr (STEP == 4) {
+            const Words<2> piece = start < length ? *reinterpret_cast<const Words<2>*>(row + start) : Words<2>{{0u, 0u}};
+            to[word] = piece.words[0];
+            to[word + 1] = piece.words[1];
+        } else {
+            to[word] = load_pair<STEP>(row, start, length);
+            to[word + 1] = load_pair<STEP>(row, start + 2, length);
+        }
+    }
+}
+
+// COUNT numbers to a place that is a multiple of as many bytes as are stored at once.
+template <int COUNT, typename T> __device__ __forceinline__ void store_words(T* to, const uint32_t (&from)[COUNT / 2]) {
+    constexpr int AT_ONCE = COUNT % 8 == 0 ? 4 : 2;
+#pragma unroll
+    for (int word = 0; word < COUNT / 2; word += AT_ONCE) {
+        Words<AT_ONCE> piece;
+#pragma unroll
+        for (int index = 0; index < AT_ONCE; ++index) piece.words[index] = from[word + index];
+        *reinterpret_cast<Words<AT_ONCE>*>(to + 2 * word) = piece;
     }
 }
 

@@ -10,11 +10,13 @@ constexpr edgeir::Launch LAUNCH = edgeir::attention_launch<EDGEIR_T>(EDGEIR_HEAD
 
 extern "C" __device__ const int EDGEIR_LAUNCH_NAME[4] = {LAUNCH.x, LAUNCH.y, LAUNCH.threads, LAUNCH.shared_bytes};
 
-extern "C" __global__ void __launch_bounds__(LAUNCH.threads)
+constexpr int WIDTH = edgeir::attention_width<EDGEIR_T>(EDGEIR_D);
+
+extern "C" __global__ void __launch_bounds__(LAUNCH.threads, edgeir::attention_residents<EDGEIR_T>(WIDTH))
     EDGEIR_NAME(const EDGEIR_T* __restrict__ query, const EDGEIR_T* __restrict__ key, const EDGEIR_T* __restrict__ value,
                 const uint8_t* __restrict__ keep, const EDGEIR_T* __restrict__ bias, const EDGEIR_T* __restrict__ scale,
                 EDGEIR_T* __restrict__ output) {
     const edgeir::Attention<EDGEIR_T> of{query,  key, value, keep, bias, scale, output, EDGEIR_HEADS,
                                          EDGEIR_N, EDGEIR_D, true};
-    edgeir::attention<EDGEIR_T, edgeir::attention_width<EDGEIR_T>(EDGEIR_D), edgeir::step_of(EDGEIR_D)>(of);
+    edgeir::attention<EDGEIR_T, WIDTH, edgeir::attention_step(EDGEIR_N, EDGEIR_D)>(of);
 }

@@ -167,6 +167,7 @@ class Block {
 
     Warp& warp() { return warps[running->number / LANES]; }
     int lane() const { return running->number % LANES; }
+    size_t size() const { return shared_size; }
 
     dim3 shape, place, grid;
     unsigned char* shared = nullptr;
@@ -292,8 +293,41 @@ inline bool any_lane(bool value) {
 
 inline void block_barrier() { emulator::block().meet(emulator::block().whole); }
 inline float exp2_fast(float value) { return std::exp2(value); }
+inline float inverse_square_root(float value) { return 1.0f / std::sqrt(value); }
 inline float exp_of(float value) { return std::exp(value); }
 inline unsigned char* shared_memory() { return emulator::block().shared; }
+
+// Four 8x8 matrices of 16-bit numbers: lane 8 m + r brings the address of row r of matrix m, PTX ISA, ldmatrix.
+inline void read_matrices(uint32_t (&to)[4], const void* row, bool transposed) {
+    const uint64_t address = reinterpret_cast<uint64_t>(row);
+    if (address % 16) emulator::Block::fail("a row of a matrix must start at a multiple of 16 bytes");
+    const unsigned char* shared = emulator::block().shared;
+    if (row < shared || static_cast<const unsigned char*>(row) + 16 > shared + emulator::block().size()) {
+        emulator::Block::fail("a row of a matrix must lie in shared memory");
+    }
+    uint32_t brought[4];
+    std::memcpy(brought, row, 16);  // nobody writes between here and the meeting: a barrier came before
+    emulator::exchange(brought, 4, to, 4, [transposed](emulator::Warp& warp) {
+        for (int lane = 0; lane < emulator::LANES; ++lane) {
+            const int g = lane / 4, t = lane % 4;
+            for (int matrix = 0; matrix < 4; ++matrix) {
+                uint16_t two[2];
+                for (int which = 0; which < 2; ++which) {
+                    const int from = transposed ? 2 * t + which : g, column = transposed ? g : 2 * t + which;
+                    std::memcpy(&two[which], reinterpret_cast<const unsigned char*>(warp.brought[8 * matrix + from]) + 2 * column, 2);
+                }
+                std::memcpy(&warp.taken[lane][matrix], two, 4);
+            }
+        }
+    });
+}
+inline int thread_anew() { return static_cast<int>(threadIdx.x); }
+using SharedAddress = const unsigned char*;
+inline SharedAddress shared_address(const void* of) { return static_cast<SharedAddress>(of); }
+inline void load_matrices(uint32_t (&to)[4], SharedAddress row, int offset) { read_matrices(to, row + offset, false); }
+inline void load_matrices_transposed(uint32_t (&to)[4], SharedAddress row, int offset) {
+    read_matrices(to, row + offset, true);
+}
 
 // The fragments of m16n8k16, PTX ISA: lane 4 g + t holds rows g and g + 8 of a and d, column g of b.
 template <typename T> void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {

@@ -21,7 +21,7 @@ def test_no_warning_and_no_spill(source: str, tmp_path: Path) -> None:
     if compiler is None:
         pytest.skip("nvcc is not on this machine: the kernels are not compiled")
     targets = [f"-gencode=arch=compute_{number},code=sm_{number}" for number in ARCHITECTURES]
-    command = [compiler, "-std=c++17", "-O3", "-Xptxas", "-v", "-Werror", "all-warnings", *targets, "-dc"]
+    command = [compiler, "-std=c++17", "-O3", "-Xptxas", "-v", "-Werror", "all-warnings", *targets, "-c"]
     built = subprocess.run(
         [*command, str(SOURCES / source), "-o", str(tmp_path / "kernels.o")], capture_output=True, text=True
     )

@@ -43,10 +43,14 @@ def assert_close(got: np.ndarray, wanted: np.ndarray) -> None:
     assert float(np.abs(got.astype(np.float64) - wanted).max()) <= TOLERANCE[got.dtype]
 
 
+# Every width; rows that are read number by number (n no multiple of 16, odd d), by two and by four; broken blocks of 64
+# keys and of 128 queries.
 @pytest.mark.parametrize("dtype", TYPES)
 @pytest.mark.parametrize(
-    ("n", "d"), [(1, 8), (16, 8), (16, 16), (17, 5), (64, 30), (65, 32), (100, 44), (130, 48), (64, 64), (70, 58)]
-)
+    ("n", "d"),
+    [(1, 8), (16, 8), (16, 16), (17, 5), (64, 30), (65, 32), (100, 44), (130, 48), (64, 64), (70, 58), (80, 30),
+     (32, 7), (144, 12), (144, 64), (208, 48), (272, 32)],
+)  # fmt: skip
 def test_sizes(n: int, d: int, dtype: Any, emulated: Any) -> None:
     arrays = inputs(n, d, dtype)
     assert_close(attend(emulated, arrays), truth(arrays))
@@ -60,15 +64,17 @@ def test_the_largest_window(dtype: Any, emulated: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_windows_and_heads_are_their_own(dtype: Any, emulated: Any) -> None:
-    arrays = inputs(32, 8, dtype, heads=3, windows=3)
+@pytest.mark.parametrize("heads", [3, 4, 7])  # one block, two equal ones, three that are not
+def test_windows_and_heads_are_their_own(dtype: Any, heads: int, emulated: Any) -> None:
+    arrays = inputs(32, 8, dtype, heads=heads, windows=3)
     assert_close(attend(emulated, arrays), truth(arrays))
 
 
 @pytest.mark.parametrize("dtype", TYPES)
-def test_key_graphs_of_blocks(dtype: Any, emulated: Any) -> None:
+@pytest.mark.parametrize("n", [200, 208])
+def test_key_graphs_of_blocks(n: int, dtype: Any, emulated: Any) -> None:
     """Blocks of keys that no query keeps are skipped, one key alone is the answer, and no key is the mean."""
-    arrays = inputs(200, 16, dtype)
+    arrays = inputs(n, 16, dtype)
     keep = np.zeros_like(arrays[3])
     keep[:, :64, 128:] = True  # the first block of queries starts with two empty blocks
     keep[:, 64:128, 3] = True
@@ -79,6 +85,18 @@ def test_key_graphs_of_blocks(dtype: Any, emulated: Any) -> None:
     value = arrays[2].astype(np.float64)
     assert np.allclose(got[:, :, 64:128], value[:, :, 3:4], atol=TOLERANCE[np.dtype(dtype)])
     assert np.allclose(got[:, :, 190:], value.mean(axis=2, keepdims=True), atol=TOLERANCE[np.dtype(dtype)])
+
+
+@pytest.mark.parametrize("dtype", TYPES[1:])  # in FP32 a weight of 0 is multiplied all the same
+def test_what_nobody_keeps_is_not_looked_at(dtype: Any, emulated: Any) -> None:
+    """Keys, values and biases of a block of 64 that none of the queries keeps may be anything."""
+    arrays = inputs(256, 16, dtype)
+    arrays[3][:, :, 64:128] = False
+    wanted = truth(arrays)
+    for place in (1, 2):
+        arrays[place][:, :, 64:128] = np.nan
+    arrays[4][:, :, 64:128] = np.nan
+    assert_close(attend(emulated, arrays), wanted)
 
 
 @pytest.mark.parametrize("dtype", TYPES)
