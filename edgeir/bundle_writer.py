@@ -69,8 +69,7 @@ class BundleWriter:
             mark = f".{self._place.name}.{os.getpid()}.{secrets.token_hex(4)}"
             self._folder = self._place.with_name(f"{mark}{leftovers.TEMPORARY}")
             try:
-                self._folder.mkdir()
-                self._lock = leftovers.hold(self._folder)
+                self._lock = leftovers.make(self._folder)
             except BaseException:
                 self._discard()
                 raise

@@ -13,12 +13,27 @@ import json
 import os
 import shutil
 import sys
+import threading
 from pathlib import Path
 
 from edgeir.manifest import MANIFEST_NAME
 
 TEMPORARY = ".tmp"
 REPLACED = ".old"
+
+
+# A folder that a thread has made and does not hold yet looks as if it were left over.
+_MAKING = threading.Lock()
+
+
+def make(folder: Path) -> int | None:
+    """Make a working folder, and `hold` it before any thread can take it for one that is left over.
+
+    Raises ``OSError`` when it cannot be made.
+    """
+    with _MAKING:
+        folder.mkdir()
+        return hold(folder)
 
 
 def hold(folder: Path) -> int | None:
@@ -41,6 +56,11 @@ def clear(destination: Path) -> None:
 
     Raises ``OSError`` when the folder that holds ``destination`` cannot be read.
     """
+    with _MAKING:
+        _clear(destination)
+
+
+def _clear(destination: Path) -> None:
     prefix = f".{destination.name}."
     for path in sorted(destination.parent.iterdir()):
         name = path.name

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import pytest
@@ -334,6 +335,22 @@ def test_a_bundle_caught_between_the_renames_comes_back(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="already exists"):
         write(destination, b"two")
     assert content(destination) == b"one"
+    assert names(tmp_path) == ["a.edgeir"]
+
+
+def test_a_folder_that_another_thread_just_made_is_not_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its being made and its being held it looks as if a killed run had left it."""
+    hold, place = leftovers.hold, tmp_path / "a.edgeir"
+    other = threading.Thread(target=leftovers.clear, args=(place,))
+
+    def later(folder: Path) -> int | None:
+        other.start()
+        other.join(0.2)
+        return hold(folder)
+
+    monkeypatch.setattr(leftovers, "hold", later)
+    write(place)
+    other.join()
     assert names(tmp_path) == ["a.edgeir"]
 
 
