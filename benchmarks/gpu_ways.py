@@ -272,7 +272,7 @@ _GST = ("query", "key", "value", "tokens", "temperature", "alpha")
 
 
 def our_gst(library: ctypes.CDLL, heads: int, stride: int, of: Inputs) -> Tensor:
-    """The five kernels, with their workspace."""
+    """The six kernels, with their workspace."""
     output = torch.empty_like(of["query"])
     sizes = (*output.shape, heads, stride)
     asked = library.edgeir_gst_attention_workspace

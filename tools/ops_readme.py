@@ -42,7 +42,7 @@ TAIL = """
 | sizes | compiled in, but for the number of windows | any |
 | an engine needs | nothing: the kernel is in it | the library, `--dynamicPlugins` of trtexec |
 
-TensorRT takes one kernel per op ahead of time and no workspace; `EdgeirGstAttention` is five kernels with one. PTX is
+TensorRT takes one kernel per op ahead of time and no workspace; `EdgeirGstAttention` is six kernels with one. PTX is
 for compute capability 8.0 and PTX 8.0 (CUDA 12.0), so that a driver compiles it for any later card. TensorRT-RTX has
 no plugins and runs the bodies.
 

@@ -71,6 +71,19 @@ __device__ __forceinline__ float inverse_square_root(float value) {
     return root;
 }
 
+// Two FP16 numbers at once, each rounded to the nearest and nothing contracted.
+__device__ __forceinline__ __half2 pair_of(uint32_t bits) { return *reinterpret_cast<const __half2*>(&bits); }
+__device__ __forceinline__ uint32_t bits_of(__half2 pair) { return *reinterpret_cast<const uint32_t*>(&pair); }
+__device__ __forceinline__ uint32_t add_pairs(uint32_t a, uint32_t b) {
+    return bits_of(__hadd2_rn(pair_of(a), pair_of(b)));
+}
+__device__ __forceinline__ uint32_t subtract_pairs(uint32_t a, uint32_t b) {
+    return bits_of(__hsub2_rn(pair_of(a), pair_of(b)));
+}
+__device__ __forceinline__ uint32_t multiply_pairs(uint32_t a, uint32_t b) {
+    return bits_of(__hmul2_rn(pair_of(a), pair_of(b)));
+}
+
 // threadIdx.x, but what is computed from it need not wait in registers from its first use to here.
 __device__ __forceinline__ int thread_anew() {
     int thread;

@@ -19,14 +19,15 @@ int64_t most_parts(const edgeir::GstSizes& of) {
 
 // Where the intermediate results lie in the workspace, bytes from its start.
 struct Layout {
-    int64_t peaks, inverse_sums, parts, combined, low, bytes;
+    int64_t peaks, inverse_sums, parts, sums, combined, low, bytes;
 
     Layout(const edgeir::GstSizes& of, int64_t type_bytes) {
         const int64_t maps = static_cast<int64_t>(of.batch) * of.heads * of.channels;
         peaks = 0;
         inverse_sums = peaks + aligned(maps * of.low_positions() * type_bytes);
         parts = inverse_sums + aligned(maps * 4);
-        combined = parts + aligned(most_parts(of) * of.part() * 4);
+        sums = parts + aligned(most_parts(of) * of.part() * 4);
+        combined = sums + aligned(static_cast<int64_t>(of.batch) * of.heads * of.part() * 4);
         low = combined + aligned(maps * of.rows() * 4);
         bytes = low + aligned(maps * of.low_positions() * 4);
     }
@@ -45,7 +46,7 @@ bool sizes_of(int batch, int channels, int height, int width, int heads, int str
 template <typename T> struct Buffers {
     const T *query, *key, *value, *tokens, *temperature, *alpha;
     T *output, *peaks;
-    float *inverse_sums, *parts, *combined, *low;
+    float *inverse_sums, *parts, *sums, *combined, *low;
 };
 
 template <typename T, int ROWS> void gram(const Buffers<T>& at, const edgeir::GstSizes& of, Stream stream) {
@@ -55,8 +56,9 @@ template <typename T, int ROWS> void gram(const Buffers<T>& at, const edgeir::Gs
 }
 
 template <typename T, int CHANNELS> void values(const Buffers<T>& at, const edgeir::GstSizes& of, Stream stream) {
-    const int shared = edgeir::GST_POSITIONS * (CHANNELS + edgeir::GST_PADDING) * static_cast<int>(sizeof(T));
-    const dim3 grid((of.positions() + edgeir::GST_POSITIONS - 1) / edgeir::GST_POSITIONS, of.heads, of.batch);
+    const int shared = CHANNELS * (edgeir::GST_POSITIONS + edgeir::GST_PADDING) * static_cast<int>(sizeof(T));
+    constexpr int EACH = edgeir::GST_POSITIONS * edgeir::GST_VALUES_STEPS;
+    const dim3 grid((of.positions() + EACH - 1) / EACH, of.heads, of.batch);
     EDGEIR_LAUNCH((edgeir::gst_values_kernel<T, CHANNELS>), grid, dim3(2 * CHANNELS), shared, stream, at.value, at.combined,
                   at.low, at.output, of);
 }
@@ -87,15 +89,28 @@ template <typename T> void choose_values(const Buffers<T>& at, const edgeir::Gst
     }
 }
 
+template <typename T, int STEP> void peaks(const Buffers<T>& at, const edgeir::GstSizes& of, Stream stream) {
+    EDGEIR_LAUNCH((edgeir::gst_peaks_kernel<T, STEP>), dim3(of.heads * of.channels, of.batch),
+                  dim3(edgeir::GST_PEAKS_THREADS), 64, stream, at.tokens, at.peaks, at.inverse_sums, of);
+}
+
+int ceil_div(int count, int each) { return (count + each - 1) / each; }
+
 template <typename T> void attend(const Buffers<T>& at, const edgeir::GstSizes& of, Stream stream) {
-    const dim3 block(edgeir::GST_THREADS), maps(of.heads * of.channels, of.batch);
-    const int low_blocks = (of.low_positions() + edgeir::GST_THREADS - 1) / edgeir::GST_THREADS;
-    EDGEIR_LAUNCH(
-        edgeir::gst_peaks_kernel<T>, maps, block, 64, stream, at.tokens, at.peaks, at.inverse_sums, of);
+    const dim3 block(edgeir::GST_THREADS);
+    if (of.low_positions() % 4 == 0) {
+        peaks<T, 4>(at, of, stream);
+    } else {
+        peaks<T, 1>(at, of, stream);
+    }
     choose_gram(at, of, stream);
-    EDGEIR_LAUNCH(edgeir::gst_combine_kernel<T>, dim3(of.heads, of.batch), block, 3 * of.channels * 4, stream, at.parts,
+    EDGEIR_LAUNCH(edgeir::gst_sum_kernel, dim3(ceil_div(of.part(), 32), of.heads, of.batch),
+                  dim3(32 * edgeir::GST_SUM_SHARES), 32 * edgeir::GST_SUM_SHARES * 4, stream, at.parts, at.sums, of);
+    EDGEIR_LAUNCH(edgeir::gst_combine_kernel<T>, dim3(of.heads, of.batch), block, 3 * of.channels * 4, stream, at.sums,
                   at.inverse_sums, at.temperature, at.alpha, at.combined, of);
-    EDGEIR_LAUNCH(edgeir::gst_low_kernel<T>, dim3(low_blocks, of.heads * of.channels, of.batch), block, 0, stream, at.peaks,
+    const dim3 low_grid(ceil_div(of.low_positions(), edgeir::GST_THREADS),
+                        of.heads * ceil_div(of.channels, edgeir::GST_LOW_CHANNELS), of.batch);
+    EDGEIR_LAUNCH(edgeir::gst_low_kernel<T>, low_grid, block, of.channels * edgeir::GST_LOW_CHANNELS * 4, stream, at.peaks,
                   at.combined, at.low, of);
     choose_values(at, of, stream);
 }
@@ -109,7 +124,7 @@ void arrange(const void* query, const void* key, const void* value, const void* 
     attend<T>({static_cast<const T*>(query), static_cast<const T*>(key), static_cast<const T*>(value),
                static_cast<const T*>(tokens), static_cast<const T*>(temperature), static_cast<const T*>(alpha),
                static_cast<T*>(output), reinterpret_cast<T*>(space + layout.peaks), floats(layout.inverse_sums),
-               floats(layout.parts), floats(layout.combined), floats(layout.low)},
+               floats(layout.parts), floats(layout.sums), floats(layout.combined), floats(layout.low)},
               of, stream);
 }
 

@@ -24,7 +24,9 @@ constexpr int KEY_GRAPH_MOST_TOKENS = 1024;
 constexpr int KEY_GRAPH_MOST_CHANNELS = 2048;
 
 // Tiles of 8 columns that a warp holds.
-__host__ __device__ constexpr int key_graph_tiles(int n) { return n <= 8 * KEY_GRAPH_WARPS ? 1 : n <= 32 * KEY_GRAPH_WARPS ? 4 : 16; }
+__host__ __device__ constexpr int key_graph_tiles(int n) {
+    return n <= 8 * KEY_GRAPH_WARPS ? 1 : n <= 32 * KEY_GRAPH_WARPS ? 4 : 16;
+}
 
 // In shared memory: the mean, two buffers of counts, and the block's part of the output.
 __host__ __device__ constexpr Launch key_graph_launch(int n, int c) {
@@ -48,7 +50,7 @@ __device__ __forceinline__ void key_graph(
     const int rows = min(KEY_GRAPH_ROWS, n - first_row);
     const T* window = tokens + static_cast<int64_t>(blockIdx.z) * n * c;
 
-    float* mean = reinterpret_cast<float*>(shared_memory());
+    float* mean = reinterpret_cast<float*>(shared_memory());  // in FP16: halves of it, in FP16
     uint32_t* counts = reinterpret_cast<uint32_t*>(mean + (c + 3) / 4 * 4);
     uint8_t* staged = reinterpret_cast<uint8_t*>(counts + 2 * KEY_GRAPH_WARPS * KEY_GRAPH_ROWS);
     const int stride = (n + 15) / 16 * 16;
@@ -58,7 +60,12 @@ __device__ __forceinline__ void key_graph(
         for (int row = 0; row < rows && channel < c; ++row) {
             sum += to_float(window[static_cast<int64_t>(first_row + row) * c + channel]);
         }
-        mean[channel] = float_of(bits_of(sum / rows) & 0xffffe000u);
+        const float cut = float_of(bits_of(sum / rows) & 0xffffe000u);
+        if constexpr (sizeof(T) == 2) {
+            reinterpret_cast<T*>(mean)[channel] = from_float<T>(0.5f * cut);
+        } else {
+            mean[channel] = cut;
+        }
     }
     block_barrier();
 
@@ -74,33 +81,35 @@ __device__ __forceinline__ void key_graph(
         for (int index = 0; index < 4; ++index) similarity[tile][index] = 0.0f;
     }
     if constexpr (sizeof(T) == 2) {
+        const uint32_t halves = pack(from_float<T>(0.5f), from_float<T>(0.5f));
         for (int start = 0; start < c; start += 16) {
             const int channel = start + 4 * quarter;
-            float low[4], high[4], centre[4];
-            load_four<STEP>(low, low_row, channel, c);
-            load_four<STEP>(high, high_row, channel, c);
+            uint32_t low[2], high[2], centre[2] = {0u, 0u};
+            load_words<STEP, 4>(low, low_row, channel, c);
+            load_words<STEP, 4>(high, high_row, channel, c);
+            if (channel < c) {
 #pragma unroll
-            for (int index = 0; index < 4; ++index) centre[index] = channel + index < c ? mean[channel + index] : 0.0f;
-            const uint32_t a[4] = {
-                pack(from_float<T>(low[0]), from_float<T>(low[1])), pack(from_float<T>(high[0]), from_float<T>(high[1])),
-                pack(from_float<T>(low[2]), from_float<T>(low[3])), pack(from_float<T>(high[2]), from_float<T>(high[3]))};
+                for (int pair = 0; pair < 2; ++pair) {
+                    centre[pair] = reinterpret_cast<const uint32_t*>(mean)[channel / 2 + pair];
+                }
+            }
+            const uint32_t a[4] = {low[0], high[0], low[1], high[1]};
 #pragma unroll
             for (int tile = 0; tile < TILES; ++tile) {
-                const int column = first_column + tile * 8 + group;
-                if (first_column + tile * 8 >= n) continue;  // the same for all lanes
-                float other[4];
-                load_four<STEP>(other, window + static_cast<int64_t>(min(column, n - 1)) * c, channel, c);
-                T coarse[4], fine[4];
+                uint32_t other[2], coarse[2], fine[2];
+                const uint32_t place = min(first_column + group + 8 * tile, n - 1) * c + channel;
+                load_words<STEP, 4>(other, window + place, 0, c - channel);
 #pragma unroll
-                for (int index = 0; index < 4; ++index) {
-                    const float half = 0.5f * (other[index] - centre[index]);  // no order changes, and nothing overflows
-                    coarse[index] = from_float<T>(half);
-                    fine[index] = from_float<T>(half - to_float(coarse[index]));
+                for (int pair = 0; pair < 2; ++pair) {
+                    const uint32_t half = multiply_pairs(other[pair], halves);  // no order changes, and nothing overflows
+                    coarse[pair] = subtract_pairs(half, centre[pair]);
+                    // What rounding left away (Knuth, The Art of Computer Programming 2, 4.2.2, theorem B).
+                    const uint32_t taken = subtract_pairs(coarse[pair], half);  // about -centre
+                    fine[pair] = subtract_pairs(subtract_pairs(half, subtract_pairs(coarse[pair], taken)),
+                                                add_pairs(centre[pair], taken));
                 }
-                const uint32_t b_fine[2] = {pack(fine[0], fine[1]), pack(fine[2], fine[3])};
-                const uint32_t b_coarse[2] = {pack(coarse[0], coarse[1]), pack(coarse[2], coarse[3])};
-                multiply_add<T>(similarity[tile], a, b_fine);
-                multiply_add<T>(similarity[tile], a, b_coarse);
+                multiply_add<T>(similarity[tile], a, fine);
+                multiply_add<T>(similarity[tile], a, coarse);
             }
         }
     } else {
@@ -138,8 +147,10 @@ __device__ __forceinline__ void key_graph(
         }
     }
 
-    // The largest threshold that k of the row's numbers reach is the k-th largest of them.
+    // The largest threshold that k of the row's numbers reach is the k-th largest of them. One that exactly k reach picks
+    // the same numbers: once all 16 rows have one, the other bits change nothing.
     uint32_t threshold[2] = {0u, 0u};
+    bool found[2] = {false, false};
     for (int bit = 31; bit >= 0; --bit) {
         uint32_t* buffer = counts + (bit % 2) * KEY_GRAPH_WARPS * KEY_GRAPH_ROWS;
 #pragma unroll
@@ -164,7 +175,9 @@ __device__ __forceinline__ void key_graph(
                 reached += buffer[other * KEY_GRAPH_ROWS + group + 8 * half];
             }
             if (reached >= static_cast<uint32_t>(k)) threshold[half] |= 1u << bit;
+            found[half] |= reached == static_cast<uint32_t>(k);
         }
+        if (!any_lane(!(found[0] && found[1]))) break;  // every warp knows all rows: the same for the block
     }
 
 #pragma unroll
@@ -192,7 +205,7 @@ __device__ __forceinline__ void key_graph(
 }
 
 template <typename T, int TILES, int STEP>
-__global__ void __launch_bounds__(32 * KEY_GRAPH_WARPS)
+__global__ void __launch_bounds__(32 * KEY_GRAPH_WARPS, 1)
     key_graph_kernel(const T* __restrict__ tokens, uint8_t* __restrict__ keep, int n, int c, int k) {
     key_graph<T, TILES, STEP>(tokens, keep, n, c, k);
 }

@@ -31,7 +31,9 @@ constexpr int ATTENTION_MOST_HEADS = 3;  // of one block
 constexpr int ATTENTION_PADDING = 8;
 
 // Columns of a row of queries, keys and values in registers and shared memory; FP32 rows are not kept there.
-template <typename T> __host__ __device__ constexpr int attention_width(int d) { return sizeof(T) == 4 ? 16 : (d + 15) / 16 * 16; }
+template <typename T> __host__ __device__ constexpr int attention_width(int d) {
+    return sizeof(T) == 4 ? 16 : (d + 15) / 16 * 16;
+}
 
 // How many numbers of a row may be read at once, where rows of n are read 16 bytes at a time too; 1 for all other sizes,
 // which are right but not fast.
@@ -41,7 +43,9 @@ __host__ __device__ constexpr int attention_step(int n, int d) { return n % 16 =
 __host__ __device__ constexpr int attention_buffers(int width) { return width <= 48 ? 2 : 1; }
 
 // Blocks that one SM should hold: registers allow two of the narrow ones.
-template <typename T> __host__ __device__ constexpr int attention_residents(int width) { return sizeof(T) == 2 && width <= 32 ? 2 : 1; }
+template <typename T> __host__ __device__ constexpr int attention_residents(int width) {
+    return sizeof(T) == 2 && width <= 32 ? 2 : 1;
+}
 
 // Heads of one block: as equal as can be.
 __host__ __device__ constexpr int attention_heads(int heads) {
@@ -50,7 +54,9 @@ __host__ __device__ constexpr int attention_heads(int heads) {
 }
 
 // Bytes of one row of bits: 64 keys are 8 bytes, and 8 more so that rows meet other banks.
-__host__ __device__ constexpr int attention_bits_stride(int n) { return (n + ATTENTION_KEYS - 1) / ATTENTION_KEYS * 8 + 8; }
+__host__ __device__ constexpr int attention_bits_stride(int n) {
+    return (n + ATTENTION_KEYS - 1) / ATTENTION_KEYS * 8 + 8;
+}
 
 // In shared memory: buffers of keys and of values, bits, and per warp which blocks of keys it wants.
 template <typename T> __host__ __device__ constexpr Launch attention_launch(int heads, int n, int d) {
@@ -65,7 +71,9 @@ template <typename T> __host__ __device__ constexpr Launch attention_launch(int 
 }
 
 // Where a key of a block lies in shared memory: 8 times its tile of columns, plus its column.
-__device__ __forceinline__ int attention_place(int key) { return 32 * (key / 32) + 8 * (key % 8 / 2) + 2 * (key % 32 / 8) + key % 2; }
+__device__ __forceinline__ int attention_place(int key) {
+    return 32 * (key / 32) + 8 * (key % 8 / 2) + 2 * (key % 32 / 8) + key % 2;
+}
 
 // One bit for each of 16 bytes, 1 where the byte is not 0.
 __device__ __forceinline__ uint32_t bits_of_bytes(const uint32_t (&words)[4]) {
@@ -162,8 +170,8 @@ template <typename T, int WIDTH, int STEP> __device__ __forceinline__ void atten
     const int value_source = lane % 16 * STRIDE + 8 * (lane / 16);
 
     int buffer = 0;
-    const int per_block = attention_heads(of.heads), last_head = min(static_cast<int>(blockIdx.y + 1) * per_block, of.heads);
-    for (int head = blockIdx.y * per_block; head < last_head; ++head) {
+    const int per_block = attention_heads(of.heads), first_head = blockIdx.y * per_block;
+    for (int head = first_head; head < min(first_head + per_block, of.heads); ++head) {
         const int64_t offset = (static_cast<int64_t>(blockIdx.z) * of.heads + head) * n * d;
         const T *key = of.key + offset, *value = of.value + offset;
         const T* bias = of.bias + static_cast<int64_t>(head) * n * n;
@@ -190,7 +198,8 @@ template <typename T, int WIDTH, int STEP> __device__ __forceinline__ void atten
 #pragma unroll
                 for (int side = 0; side < 2; ++side) {
                     const Two<float> two = unpack<T>(words[step][side]);
-                    queries[step][2 * side + half] = pack(from_float<T>(two.first * factor), from_float<T>(two.second * factor));
+                    queries[step][2 * side + half] =
+                        pack(from_float<T>(two.first * factor), from_float<T>(two.second * factor));
                 }
             }
         }
@@ -250,7 +259,8 @@ template <typename T, int WIDTH, int STEP> __device__ __forceinline__ void atten
             for (int tile = 0; tile < TILES; ++tile) {
 #pragma unroll
                 for (int half = 0; half < 2; ++half) {
-                    const Two<float> two = unpack<T>(tile < TILES / 2 ? early_biases[half][tile % 4] : late_biases[half][tile % 4]);
+                    const bool early = tile < TILES / 2;
+                    const Two<float> two = unpack<T>(early ? early_biases[half][tile % 4] : late_biases[half][tile % 4]);
                     logits[tile][2 * half] = two.first;
                     logits[tile][2 * half + 1] = two.second;
                 }
@@ -355,7 +365,8 @@ template <typename T, int WIDTH, int STEP> __device__ __forceinline__ void atten
 }
 
 template <typename T, int WIDTH, int STEP>
-__global__ void __launch_bounds__(sizeof(T) == 4 ? 32 * ATTENTION_FLOAT_ROWS : 32 * ATTENTION_WARPS, attention_residents<T>(WIDTH))
+__global__ void __launch_bounds__(sizeof(T) == 4 ? 32 * ATTENTION_FLOAT_ROWS : 32 * ATTENTION_WARPS,
+                                  attention_residents<T>(WIDTH))
     key_graph_attention_kernel(Attention<T> of) {
     attention<T, WIDTH, STEP>(of);
 }

@@ -27,6 +27,22 @@ __device__ __forceinline__ void load_four(float (&to)[4], const T* __restrict__ 
     }
 }
 
+// Numbers `first` to `first + 3` of a row, but those from `length` on.
+template <int STEP, typename T>
+__device__ __forceinline__ void store_four(T* __restrict__ row, int first, int length, const T (&from)[4]) {
+    struct alignas(STEP * sizeof(T)) Piece {
+        T values[STEP];
+    };
+#pragma unroll
+    for (int start = 0; start < 4; start += STEP) {
+        if (first + start >= length) continue;
+        Piece piece;
+#pragma unroll
+        for (int index = 0; index < STEP; ++index) piece.values[index] = from[start + index];
+        *reinterpret_cast<Piece*>(row + first + start) = piece;
+    }
+}
+
 // Numbers `first` and `first + 1` of a row in one register, 0 from `length` on; `first` is even.
 template <int STEP, typename T>
 __device__ __forceinline__ uint32_t load_pair(const T* __restrict__ row, int first, int length) {

@@ -1,7 +1,7 @@
 """Kernels compiled ahead of time: PTX that TensorRT 10.9 and later puts into an engine, which then needs no library.
 
 TensorRT takes one kernel per op, and no workspace: `EdgeirKeyGraph` and `EdgeirKeyGraphAttention` are one kernel each,
-`EdgeirGstAttention` is five and stays a matter of the plugin library. Sizes and attributes are compiled in; the number
+`EdgeirGstAttention` is six and stays a matter of the plugin library. Sizes and attributes are compiled in; the number
 of windows is not, it is the last axis of the grid.
 
 PTX is made for compute capability 8.0, the lowest one with the tensor-core products of the kernels: a driver compiles

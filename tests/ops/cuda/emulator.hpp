@@ -272,6 +272,24 @@ template <> inline bfloat16 from_float<bfloat16>(float value) {  // to the neare
 inline uint32_t bits_of(float value) { return emulator::word(value); }
 inline float float_of(uint32_t bits) { return emulator::number(bits); }
 
+template <typename Made> uint32_t of_pairs(uint32_t a, uint32_t b, const Made& made) {  // FP16; a float holds either sum
+    uint32_t both = 0;
+    for (int which = 0; which < 2; ++which) {
+        const auto number = [which](uint32_t bits) { return to_float(float16{static_cast<uint16_t>(bits >> (16 * which))}); };
+        both |= static_cast<uint32_t>(from_float<float16>(made(number(a), number(b))).bits) << (16 * which);
+    }
+    return both;
+}
+inline uint32_t add_pairs(uint32_t a, uint32_t b) {
+    return of_pairs(a, b, [](float one, float other) { return one + other; });
+}
+inline uint32_t subtract_pairs(uint32_t a, uint32_t b) {
+    return of_pairs(a, b, [](float one, float other) { return one - other; });
+}
+inline uint32_t multiply_pairs(uint32_t a, uint32_t b) {
+    return of_pairs(a, b, [](float one, float other) { return one * other; });
+}
+
 inline uint32_t shuffle_xor(uint32_t value, int mask) {
     uint32_t taken;
     emulator::exchange(&value, 1, &taken, 1, [mask](emulator::Warp& warp) {

@@ -24,6 +24,9 @@ SIZES = [
     (6, 2, (2, 2), 6, 1),
     (5, 3, (9, 21), 10, 3),
     (64, 2, (16, 40), 128, 4),  # many steps of one split
+    (1, 2, (6, 24), 60, 1),  # eight positions at a time: steps over several rows of the picture, the last one broken
+    (2, 2, (4, 136), 40, 1),  # and rows that are no whole number of steps, more of them than a block of values has
+    (1, 2, (2, 8), 3, 2),
 ]
 
 
