@@ -91,7 +91,7 @@ template <typename T> void choose_values(const Buffers<T>& at, const edgeir::Gst
 
 template <typename T, int STEP> void peaks(const Buffers<T>& at, const edgeir::GstSizes& of, Stream stream) {
     EDGEIR_LAUNCH((edgeir::gst_peaks_kernel<T, STEP>), dim3(of.heads * of.channels, of.batch),
-                  dim3(edgeir::GST_PEAKS_THREADS), 64, stream, at.tokens, at.peaks, at.inverse_sums, of);
+                  dim3(edgeir::GST_PEAKS_THREADS), edgeir::GST_PEAKS_THREADS / 8, stream, at.tokens, at.peaks, at.inverse_sums, of);
 }
 
 int ceil_div(int count, int each) { return (count + each - 1) / each; }
