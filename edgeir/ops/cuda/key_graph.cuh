@@ -28,6 +28,15 @@ __host__ __device__ constexpr int key_graph_tiles(int n) {
     return n <= 8 * KEY_GRAPH_WARPS ? 1 : n <= 32 * KEY_GRAPH_WARPS ? 4 : 16;
 }
 
+// Blocks that one SM should hold. Compilers for Blackwell load so far ahead that registers allow one, as FP32 does.
+template <typename T> __host__ __device__ constexpr int key_graph_residents() {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+    return 1;
+#else
+    return sizeof(T) == 2 ? 2 : 1;
+#endif
+}
+
 // In shared memory: the mean, two buffers of counts, and the block's part of the output.
 __host__ __device__ constexpr Launch key_graph_launch(int n, int c) {
     return {(n + KEY_GRAPH_ROWS - 1) / KEY_GRAPH_ROWS, 1, 32 * KEY_GRAPH_WARPS,
@@ -82,6 +91,7 @@ __device__ __forceinline__ void key_graph(
     }
     if constexpr (sizeof(T) == 2) {
         const uint32_t halves = pack(from_float<T>(0.5f), from_float<T>(0.5f));
+        const int own_column = held(first_column + group);
         for (int start = 0; start < c; start += 16) {
             const int channel = start + 4 * quarter;
             uint32_t low[2], high[2], centre[2] = {0u, 0u};
@@ -97,7 +107,7 @@ __device__ __forceinline__ void key_graph(
 #pragma unroll
             for (int tile = 0; tile < TILES; ++tile) {
                 uint32_t other[2], coarse[2], fine[2];
-                const uint32_t place = min(first_column + group + 8 * tile, n - 1) * c + channel;
+                const uint32_t place = min(own_column + 8 * tile, n - 1) * c + channel;
                 load_words<STEP, 4>(other, window + place, 0, c - channel);
 #pragma unroll
                 for (int pair = 0; pair < 2; ++pair) {
@@ -205,7 +215,7 @@ __device__ __forceinline__ void key_graph(
 }
 
 template <typename T, int TILES, int STEP>
-__global__ void __launch_bounds__(32 * KEY_GRAPH_WARPS, 1)
+__global__ void __launch_bounds__(32 * KEY_GRAPH_WARPS, key_graph_residents<T>())
     key_graph_kernel(const T* __restrict__ tokens, uint8_t* __restrict__ keep, int n, int c, int k) {
     key_graph<T, TILES, STEP>(tokens, keep, n, c, k);
 }

@@ -10,7 +10,7 @@ extern "C" __device__ const int EDGEIR_LAUNCH_NAME[4] = {
     edgeir::key_graph_launch(EDGEIR_N, EDGEIR_C).x, edgeir::key_graph_launch(EDGEIR_N, EDGEIR_C).y,
     edgeir::key_graph_launch(EDGEIR_N, EDGEIR_C).threads, edgeir::key_graph_launch(EDGEIR_N, EDGEIR_C).shared_bytes};
 
-extern "C" __global__ void __launch_bounds__(32 * edgeir::KEY_GRAPH_WARPS, 1)
+extern "C" __global__ void __launch_bounds__(32 * edgeir::KEY_GRAPH_WARPS, edgeir::key_graph_residents<EDGEIR_T>())
     EDGEIR_NAME(const EDGEIR_T* __restrict__ tokens, uint8_t* __restrict__ keep) {
     edgeir::key_graph<EDGEIR_T, edgeir::key_graph_tiles(EDGEIR_N), edgeir::step_of(EDGEIR_C)>(
         tokens, keep, EDGEIR_N, EDGEIR_C, EDGEIR_K);
