@@ -7,8 +7,8 @@ Any CUDA machine with torch and nvcc; edgeir need not be installed. Three steps,
 
 1. build: nvcc for this card, launchers only (no TensorRT).
 2. check: the launchers over a grid of sizes and types against the NumPy twins in float64; each way's answer at the
-   sizes that are timed against the same formula in float64; the kernels compiled ahead of time, launched as TensorRT
-   does.
+   sizes that are timed against the same formula in float64; FP16 and BF16, twice the same; the kernels compiled ahead
+   of time, launched as TensorRT does.
 3. measure: every way in turn, in rounds, over more inputs than the cache holds; medians of rounds, by CUDA events.
    The floor is the larger of bytes over the copy bandwidth and operations over the matrix rate, both measured here.
 
@@ -26,6 +26,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,8 @@ from edgeir.runtime.cuda_driver import CudaDevice, Launch
 ROUNDS = 15
 LEAST_MS = 3.0
 MOST_SETS = 12
+# Relative L2 distance: four roundings of 2^-11 or 2^-8 in a row.
+ROUNDING = {torch.float16: 2e-3, torch.bfloat16: 1.6e-2}
 
 
 def build(folder: Path, architecture: str) -> ctypes.CDLL:
@@ -100,6 +103,32 @@ def _baked(case: Case) -> Baked | None:
 def check_launchers(library: ctypes.CDLL, device: CudaDevice) -> list[dict[str, object]]:
     """Every case against its twin."""
     return [check(library, case, device).row() for case in cases()]
+
+
+def check_types(library: ctypes.CDLL, *, device: str = "cuda", most: int = 1024) -> list[dict[str, object]]:
+    """Attention in FP16 and BF16, which has no case of NumPy: against float64, and twice the same to the last bit.
+
+    Args:
+        library: the launchers.
+        device: where they run.
+        most: leave out windows of more tokens, and pictures of more than four times as many positions.
+    """
+    rows: list[dict[str, object]] = []
+    for dtype, at_most in ROUNDING.items():
+        options: dict[str, Any] = {"dtype": dtype, "device": device, "compiles": False}
+        found = [attention_workload(library, "x".join(map(str, sizes)), sizes, **options)
+                 for sizes in ((1, 1, 17, 5, 4), (2, 7, 144, 48, 40), (1, 2, 256, 16, 64), (2, 6, 1024, 30, 512))
+                 if sizes[2] <= most]  # fmt: skip
+        found += [gst_workload(library, "x".join(map(str, sizes)), sizes, **options)
+                  for sizes in ((2, 16, 16, 2, 8), (2, 24, 32, 3, 2), (1, 48, 64, 1, 2), (1, 128, 128, 2, 4))
+                  if sizes[2] ** 2 <= 4 * most]  # fmt: skip
+        for workload in found:
+            inputs, ours = workload.make(0), workload.ways["ours"]
+            error = errors(replace(workload, ways={"ours": ours}), inputs)["ours"]
+            same = bool((ours(inputs) == ours(inputs)).all())
+            name = f"{workload.name} {str(dtype).removeprefix('torch.')}{'' if same else ', not twice the same'}"
+            rows.append({"case": name, "error": error, "at_most": at_most, "passed": same and error <= at_most})
+    return rows
 
 
 def errors(workload: Workload, inputs: Inputs) -> dict[str, float]:
@@ -248,6 +277,7 @@ def main() -> None:
         if arguments.only != "measure":
             with CudaDevice() as device:
                 document["checks"] = [*check_launchers(library, device), *check_ahead(device)]
+            document["checks"] += check_types(library)
             print_checks(document["checks"])
         if arguments.only != "check":
             document["copy_gb_per_s"], document["fp16_tflop_per_s"] = (

@@ -20,6 +20,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from benchmarks.result_files import write_result
 from edgeir.ops import table, toolchain
@@ -197,7 +198,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
     started = time.perf_counter()
-    found = {"now": list(rows(ROOT, arguments.architectures))}
+    found: dict[str, Any] = {"now": list(rows(ROOT, arguments.architectures))}
     if arguments.before is not None:
         found = {"before": list(rows(arguments.before, arguments.architectures)), **found}
     print("| | kernel | | registers | warps | numbers of a lane | loops: instructions |")
@@ -207,11 +208,12 @@ def main() -> None:
             text = "; ".join(
                 f"{loop['instructions']} ({', '.join(f'{count} {kind}' for kind, count in loop['kinds'].items())}"
                 f"{'; in it ' + ', '.join(map(str, loop['inner'])) if loop['inner'] else ''})"
-                for loop in row["loops"]  # type: ignore[attr-defined]
+                for loop in row["loops"]
             )
             cells = (when, row["kernel"], row["architecture"], row["registers"], row["resident_warps"], row["numbers"])
             print("|", " | ".join(map(str, cells)), "|", text, "|")
-    write_result(arguments.out, found, started=started)
+    version = toolchain.nvcc_version(toolchain.find("nvcc"))
+    write_result(arguments.out, {"nvcc": version, **found}, started=started)
 
 
 if __name__ == "__main__":

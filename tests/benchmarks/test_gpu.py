@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks import gpu
-from benchmarks.gpu_ways import Workload, attention_workload, gst_workload, key_graph_workload
+from benchmarks import gpu, gpu_ways
+from benchmarks.gpu_ways import Inputs, Workload, attention_workload, gst_workload, key_graph_workload
 
 # Sums in another order, in float32; FP16 rounds rows, weights and results to 2^-11 each.
 TOLERANCE = {torch.float32: 1e-5, torch.float16: 4e-3}
@@ -45,6 +45,25 @@ def test_every_way_computes_the_same(name: str, dtype: torch.dtype, library: cty
             assert found["ours"] <= error
         else:
             assert error <= TOLERANCE[dtype], (way, error)
+
+
+def test_types_are_checked_and_what_is_wrong_fails(library: ctypes.CDLL, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = gpu.check_types(library, device="cpu", most=160)
+    assert len(rows) == 2 * (2 + 1)
+    assert all(row["passed"] for row in rows), rows
+    assert {str(row["case"]).rsplit(" ")[-1] for row in rows} == {"float16", "bfloat16"}
+    calls: list[int] = []
+    right = gpu_ways.our_attention
+
+    def drifting(library: ctypes.CDLL, of: Inputs) -> torch.Tensor:
+        calls.append(1)
+        return right(library, of) * (1 + 1e-2 * len(calls))
+
+    monkeypatch.setattr(gpu_ways, "our_attention", drifting)
+    wrong = [row for row in gpu.check_types(library, device="cpu", most=20) if not row["passed"]]
+    assert [row["case"] for row in wrong] == [
+        f"key-graph attention, 1x1x17x5x4 {kind}, not twice the same" for kind in ("float16", "bfloat16")
+    ]
 
 
 def test_what_must_be_moved_and_computed() -> None:

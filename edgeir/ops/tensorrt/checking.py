@@ -20,6 +20,9 @@ Array = NDArray[Any]
 _TYPES = {"float32": 0, "float16": 1}  # EdgeirType of launchers.h
 # Rounded rows, weights and results: some times 2^-11 of values of order 1 to 3; in float32, another order of sums.
 _TOLERANCE = {"float32": 5e-5, "float16": 1e-2}
+# Windows, heads, n, d; batch, channels, side, heads, stride: every way that a kernel reads its rows.
+_ATTENTIONS = ((2, 3, 33, 30), (3, 4, 144, 48), (1, 2, 256, 16), (2, 6, 1024, 30), (1, 2, 1024, 64))
+_GSTS = ((2, 16, 16, 2, 8), (2, 24, 32, 3, 2), (1, 48, 64, 1, 2), (1, 96, 128, 2, 8))
 
 
 class Device(Protocol):
@@ -114,10 +117,10 @@ def cases(most: int = 1024) -> Iterator[Case]:
         for windows, n, c, k in ((2, 64, 20, 9), (1, 256, 48, 64), (2, 1024, 180, 512)):
             if n <= most:
                 yield _key_graph(windows, n, c, k, dtype)
-        for windows, heads, n, d in ((2, 3, 33, 30), (1, 2, 256, 16), (2, 6, 1024, 30), (1, 2, 1024, 64)):
+        for windows, heads, n, d in _ATTENTIONS:
             if n <= most:
                 yield _attention(windows, heads, n, d, dtype)
-        for batch, channels, side, heads, stride in ((2, 16, 16, 2, 8), (1, 48, 64, 1, 8), (1, 96, 128, 2, 8)):
+        for batch, channels, side, heads, stride in _GSTS:
             if side * side <= 4 * most:
                 yield _gst(batch, channels, side, heads, stride, dtype)
 
