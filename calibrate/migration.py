@@ -234,6 +234,6 @@ def _scale(
         value.const_value = ir.tensor(numbers, name=value.name)
         return
     name = f"{value.name}.{node.name}"
-    own = ir.Value(name=name, shape=value.shape, type=value.type, const_value=ir.tensor(numbers, name=name))
+    own = ir.val(name, const_value=ir.tensor(numbers, name=name))
     graph.register_initializer(own)
     node.replace_input_with(index, own)

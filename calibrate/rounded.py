@@ -26,12 +26,8 @@ def rounded(model: bytes) -> bytes:
     """
     proto = onnx.inliner.inline_local_functions(onnx.load_model_from_string(model))
     twin = ir.from_proto(onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True))
-    axis = ir.Value(
-        name="edgeir.rounded.axis",
-        shape=ir.Shape([1]),
-        type=ir.TensorType(ir.DataType.INT64),
-        const_value=ir.tensor([0], dtype=ir.DataType.INT64, name="edgeir.rounded.axis"),
-    )
+    name = "edgeir.rounded.axis"
+    axis = ir.val(name, const_value=ir.tensor([0], dtype=ir.DataType.INT64, name=name))
     found = False
     for node in list(twin.graph):
         if node.op_type in MOVEMENT:

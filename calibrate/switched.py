@@ -253,7 +253,6 @@ class _Switches:
         return ir.Graph([], [nodes[-1].outputs[0]], nodes=nodes, name=name)
 
     def _constant(self, name: str, numbers: NDArray[np.generic]) -> ir.Value:
-        tensor = ir.tensor(numbers, name=name)
-        value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype))
+        value = ir.val(name, const_value=ir.tensor(numbers, name=name))
         self._graph.register_initializer(value)
         return value

@@ -190,12 +190,7 @@ class _Typing:
                 fix=f"Keep '{before.name}' in fp32 in the plan.",
             )
         name = f"{value.name}.{dtype.name.lower()}"
-        typed = ir.Value(
-            name=name,
-            shape=value.shape,
-            type=ir.TensorType(dtype),
-            const_value=ir.tensor(converted, name=name),
-        )
+        typed = ir.val(name, const_value=ir.tensor(converted, name=name))
         self._graph.register_initializer(typed)
         return typed
 

@@ -184,10 +184,7 @@ class _Builder:
         full = f"{self._where}.{name}"
         if full in self._graph.initializers:
             return self._graph.initializers[full]
-        tensor = ir.tensor(array, name=full)
-        value = ir.Value(
-            name=full, type=ir.TensorType(tensor.dtype), shape=ir.Shape(list(array.shape)), const_value=tensor
-        )
+        value = ir.val(full, const_value=ir.tensor(array, name=full))
         self._graph.register_initializer(value)
         return value
 

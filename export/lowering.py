@@ -122,8 +122,7 @@ class _Builder:
         assert like.dtype is not None
         self._count += 1
         name = f"{self.node.name}.constant{self._count}"
-        tensor = ir.tensor(np.asarray(number, like.dtype.numpy()), name=name)
-        value = ir.Value(name=name, type=ir.TensorType(like.dtype), shape=ir.Shape([]), const_value=tensor)
+        value = ir.val(name, const_value=ir.tensor(np.asarray(number, like.dtype.numpy()), name=name))
         self.graph.register_initializer(value)
         return value
 
@@ -180,8 +179,7 @@ def _layer_normalization(graph: ir.Graph, node: ir.Node) -> None:
 
 
 def _axes(graph: ir.Graph, name: str, axes: list[int]) -> ir.Value:
-    tensor = ir.tensor(np.asarray(axes, np.int64), name=name)
-    value = ir.Value(name=name, type=ir.TensorType(ir.DataType.INT64), shape=ir.Shape([len(axes)]), const_value=tensor)
+    value = ir.val(name, const_value=ir.tensor(np.asarray(axes, np.int64), name=name))
     graph.register_initializer(value)
     return value
 

@@ -58,11 +58,8 @@ class NodeMaker:
     def constant(self, numbers: object, dtype: type[np.generic] = np.int64) -> ir.Value:
         """An initializer."""
         self._count += 1
-        array = np.array(numbers, dtype)
-        tensor = ir.tensor(array, name=f"{self._prefix}.{self._count}")
-        value = ir.Value(
-            name=tensor.name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype), const_value=tensor
-        )
+        name = f"{self._prefix}.{self._count}"
+        value = ir.val(name, const_value=ir.tensor(np.array(numbers, dtype), name=name))
         self._graph.register_initializer(value)
         return value
 
