@@ -60,7 +60,8 @@ template <int STEP> __device__ __forceinline__ void attention_by_rows(const Atte
     const bool none = largest == minus_infinity();
     float sum = 0.0f;
     for (int other = lane; other < n; other += 32) {
-        const float weight = none ? 1.0f : exp2_fast(weights[other] - largest);
+        const float logit = weights[other];  // fmaxf leaves out what is no number; it must come out all the same
+        const float weight = !none ? exp2_fast(logit - largest) : logit == minus_infinity() ? 1.0f : logit;
         weights[other] = weight;
         sum += weight;
     }

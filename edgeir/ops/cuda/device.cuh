@@ -45,13 +45,14 @@ __device__ __forceinline__ float exp2_fast(float value) {
 }
 __device__ __forceinline__ float exp_of(float value) { return expf(value); }
 
-// d += a b: a 16x16 (rows), b 16x8 (columns), d 16x8 in FP32; PTX ISA, "Matrix Fragments for mma.m16n8k16".
+// d += a b: a 16x16 (rows), b 16x8 (columns), d 16x8 in FP32; PTX ISA, "Matrix Fragments for mma.m16n8k16". Volatile: all
+// lanes of a warp must come, so that it may not sink into a branch that uses its result.
 template <typename T>
 __device__ __forceinline__ void multiply_add(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]);
 
 template <>
 __device__ __forceinline__ void multiply_add<float16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.f16.f16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
@@ -59,7 +60,7 @@ __device__ __forceinline__ void multiply_add<float16>(float (&d)[4], const uint3
 
 template <>
 __device__ __forceinline__ void multiply_add<bfloat16>(float (&d)[4], const uint32_t (&a)[4], const uint32_t (&b)[2]) {
-    asm("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
+    asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, "
         "{%0, %1, %2, %3};"
         : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
         : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));

@@ -38,7 +38,8 @@ bool sizes_of(int batch, int channels, int height, int width, int heads, int str
     if (channels % heads || height % stride || width % stride) return false;
     if (channels / heads > edgeir::GST_MOST_CHANNELS || channels > 65535) return false;
     if (static_cast<int64_t>(height) * width > (int64_t{1} << 30)) return false;
-    const int splits = min(max(WANTED_BLOCKS / (batch * heads), 1), steps_of(height * width));
+    const int64_t grams = static_cast<int64_t>(batch) * heads;
+    const int splits = min(max(static_cast<int>(WANTED_BLOCKS / grams), 1), steps_of(height * width));
     of = {batch, heads, channels / heads, height, width, height / stride, width / stride, splits};
     return heads * splits <= 65535;
 }
@@ -55,6 +56,12 @@ template <typename T, int ROWS> void gram(const Buffers<T>& at, const edgeir::Gs
                   at.query, at.key, at.peaks, at.parts, of);
 }
 
+template <int EACH> void gram_float(const Buffers<float>& at, const edgeir::GstSizes& of, Stream stream) {
+    constexpr int SIDE = edgeir::GST_FLOAT_SIDE, SHARED = 2 * SIDE * EACH * edgeir::GST_FLOAT_STRIDE * 4;
+    EDGEIR_LAUNCH(edgeir::gst_gram_float_kernel<EACH>, dim3(of.splits, of.heads, of.batch), dim3(SIDE * SIDE), SHARED,
+                  stream, at.query, at.key, at.peaks, at.parts, of);
+}
+
 template <typename T, int CHANNELS> void values(const Buffers<T>& at, const edgeir::GstSizes& of, Stream stream) {
     const int shared = CHANNELS * (edgeir::GST_POSITIONS + edgeir::GST_PADDING) * static_cast<int>(sizeof(T));
     constexpr int EACH = edgeir::GST_POSITIONS * edgeir::GST_VALUES_STEPS;
@@ -65,9 +72,10 @@ template <typename T, int CHANNELS> void values(const Buffers<T>& at, const edge
 
 template <typename T> void choose_gram(const Buffers<T>& at, const edgeir::GstSizes& of, Stream stream) {
     if constexpr (sizeof(T) == 4) {
-        const dim3 grid((of.part() + edgeir::GST_THREADS - 1) / edgeir::GST_THREADS, of.heads * of.splits, of.batch);
-        EDGEIR_LAUNCH(edgeir::gst_gram_float_kernel, grid, dim3(edgeir::GST_THREADS), 0, stream, at.query, at.key, at.peaks,
-                      at.parts, of);
+        if (of.rows() <= 32) return gram_float<2>(at, of, stream);
+        if (of.rows() <= 64) return gram_float<4>(at, of, stream);
+        if (of.rows() <= 96) return gram_float<6>(at, of, stream);
+        gram_float<8>(at, of, stream);
     } else {
         if (of.rows() <= 32) return gram<T, 32>(at, of, stream);
         if (of.rows() <= 64) return gram<T, 64>(at, of, stream);
@@ -106,10 +114,11 @@ template <typename T> void attend(const Buffers<T>& at, const edgeir::GstSizes& 
     choose_gram(at, of, stream);
     EDGEIR_LAUNCH(edgeir::gst_sum_kernel, dim3(ceil_div(of.part(), 32), of.heads, of.batch),
                   dim3(32 * edgeir::GST_SUM_SHARES), 32 * edgeir::GST_SUM_SHARES * 4, stream, at.parts, at.sums, of);
-    EDGEIR_LAUNCH(edgeir::gst_combine_kernel<T>, dim3(of.heads, of.batch), block, 3 * of.channels * 4, stream, at.sums,
+    const dim3 combine_grid(of.heads, of.batch, ceil_div(of.channels, edgeir::GST_THREADS / 32));
+    EDGEIR_LAUNCH(edgeir::gst_combine_kernel<T>, combine_grid, block, 3 * of.channels * 4, stream, at.sums,
                   at.inverse_sums, at.temperature, at.alpha, at.combined, of);
-    const dim3 low_grid(ceil_div(of.low_positions(), edgeir::GST_THREADS),
-                        of.heads * ceil_div(of.channels, edgeir::GST_LOW_CHANNELS), of.batch);
+    const dim3 low_grid(ceil_div(of.low_positions(), edgeir::GST_THREADS) * ceil_div(of.channels, edgeir::GST_LOW_CHANNELS),
+                        of.heads, of.batch);
     EDGEIR_LAUNCH(edgeir::gst_low_kernel<T>, low_grid, block, of.channels * edgeir::GST_LOW_CHANNELS * 4, stream, at.peaks,
                   at.combined, at.low, of);
     choose_values(at, of, stream);

@@ -16,6 +16,7 @@ __global__ void __launch_bounds__(GST_PEAKS_THREADS)
     const T* from = tokens + row * count;
     T* to = peaks + row * count;
     float largest = minus_infinity();
+#pragma unroll 4
     for (int start = 4 * threadIdx.x; start < count; start += 4 * GST_PEAKS_THREADS) {
         float four[4];
         load_four<STEP>(four, from, start, count);
@@ -164,37 +165,64 @@ __global__ void __launch_bounds__(2 * ROWS)
     }
 }
 
-// 2. in FP32: one thread for one product. grid (ceil(part / GST_THREADS), heads * splits, batch).
-__global__ void __launch_bounds__(GST_THREADS)
+// 2. in FP32: EACH x EACH products for one of 16 x 16 threads, 16 * EACH at least the rows.
+// grid (splits, heads, batch); parts as above.
+template <int EACH>
+__global__ void __launch_bounds__(GST_FLOAT_SIDE* GST_FLOAT_SIDE)
     gst_gram_float_kernel(const float* __restrict__ query, const float* __restrict__ key, const float* __restrict__ peaks,
                           float* __restrict__ parts, GstSizes sizes) {
-    const int index = blockIdx.x * GST_THREADS + threadIdx.x;
-    if (index >= sizes.part()) return;
-    const int head = blockIdx.y / sizes.splits, split = blockIdx.y % sizes.splits;
-    const int channels = sizes.channels, rows = sizes.rows();
-    const int64_t map = static_cast<int64_t>(blockIdx.z) * sizes.heads * channels + head * channels;
-    int row = index / rows, column = index % rows;
-    const float *one = query, *other = key;
-    if (index >= rows * rows) {  // a squared norm
-        const int place = index - rows * rows;
-        row = column = place % channels;
-        one = other = place < channels ? query : key;
-    }
+    constexpr int THREADS = GST_FLOAT_SIDE * GST_FLOAT_SIDE, ROWS = GST_FLOAT_SIDE * EACH;
+    const int thread = threadIdx.x, row = thread / GST_FLOAT_SIDE, column = thread % GST_FLOAT_SIDE;
+    const int channels = sizes.channels, rows = sizes.rows(), positions = sizes.positions();
+    const int64_t map = (static_cast<int64_t>(blockIdx.z) * sizes.heads + blockIdx.y) * channels;
+    float* left = reinterpret_cast<float*>(shared_memory());  // (ROWS, GST_FLOAT_POSITIONS) of [Q;G]
+    float* right = left + ROWS * GST_FLOAT_STRIDE;            // the same of [K;G]
     int first, last;
-    positions_of(sizes, split, first, last);
-    const auto at = [&](const float* from, int which, int position) {
-        return which < channels ? from[(map + which) * sizes.positions() + position]
-                                : sampled(peaks + (map + which - channels) * sizes.low_positions(), sizes, position);
-    };
-    float sum = 0.0f;
-    for (int start = first; start < last; start += GST_POSITIONS) {
-        float step = 0.0f;  // short sums first: half the rounding
-        for (int position = start; position < min(start + GST_POSITIONS, last); ++position) {
-            step += at(one, row, position) * at(other, column, position);
+    positions_of(sizes, blockIdx.x, first, last);
+    float products[EACH][EACH], square = 0.0f;
+#pragma unroll
+    for (int index = 0; index < EACH * EACH; ++index) products[index / EACH][index % EACH] = 0.0f;
+    // The squared norm that this thread adds up: of a row of Q, or of one of K.
+    const float* normed = thread < channels ? left + thread * GST_FLOAT_STRIDE : right + (thread - channels) * GST_FLOAT_STRIDE;
+    for (int start = first; start < last; start += GST_FLOAT_POSITIONS) {
+        block_barrier();  // the step before has been read
+        for (int index = thread; index < ROWS * GST_FLOAT_POSITIONS; index += THREADS) {
+            const int which = index / GST_FLOAT_POSITIONS, place = index % GST_FLOAT_POSITIONS, position = start + place;
+            float one = 0.0f, other = 0.0f;
+            if (position < last && which < channels) {
+                one = query[(map + which) * positions + position];
+                other = key[(map + which) * positions + position];
+            } else if (position < last && which < rows) {
+                one = other = sampled(peaks + (map + which - channels) * sizes.low_positions(), sizes, position);
+            }
+            left[which * GST_FLOAT_STRIDE + place] = one;
+            right[which * GST_FLOAT_STRIDE + place] = other;
         }
-        sum += step;
+        block_barrier();
+        for (int place = 0; place < GST_FLOAT_POSITIONS; ++place) {
+            float one[EACH], other[EACH];
+#pragma unroll
+            for (int index = 0; index < EACH; ++index) {
+                one[index] = left[(row + GST_FLOAT_SIDE * index) * GST_FLOAT_STRIDE + place];
+                other[index] = right[(column + GST_FLOAT_SIDE * index) * GST_FLOAT_STRIDE + place];
+            }
+#pragma unroll
+            for (int index = 0; index < EACH * EACH; ++index) {
+                products[index / EACH][index % EACH] += one[index / EACH] * other[index % EACH];
+            }
+        }
+        if (thread < 2 * channels) {
+            for (int place = 0; place < GST_FLOAT_POSITIONS; ++place) square += normed[place] * normed[place];
+        }
     }
-    parts[((static_cast<int64_t>(blockIdx.z) * sizes.heads + head) * sizes.splits + split) * sizes.part() + index] = sum;
+    float* part = parts + ((static_cast<int64_t>(blockIdx.z) * sizes.heads + blockIdx.y) * sizes.splits + blockIdx.x) *
+                              sizes.part();
+#pragma unroll
+    for (int index = 0; index < EACH * EACH; ++index) {
+        const int down = row + GST_FLOAT_SIDE * (index / EACH), across = column + GST_FLOAT_SIDE * (index % EACH);
+        if (down < rows && across < rows) part[down * rows + across] = products[index / EACH][index % EACH];
+    }
+    if (thread < 2 * channels) part[rows * rows + thread] = square;
 }
 
 // 3. grid (ceil(part / 32), heads, batch), block 32 * GST_SUM_SHARES; sums (batch, heads, part).

@@ -12,6 +12,9 @@ constexpr int GST_PADDING = 8;         // numbers between rows in shared memory,
 constexpr int GST_ROWS = 2 * GST_MOST_CHANNELS;
 constexpr int GST_CHUNKS = GST_POSITIONS / 8;  // threads bring and sample eight neighbouring positions of a row
 constexpr int GST_PEAKS_THREADS = 1024;
+constexpr int GST_FLOAT_SIDE = 16;        // threads of the gram kernel in FP32, squared
+constexpr int GST_FLOAT_POSITIONS = 32;   // of one of its steps
+constexpr int GST_FLOAT_STRIDE = 33;
 constexpr int GST_SUM_SHARES = 8;      // threads that add parts of the same number
 constexpr int GST_LOW_CHANNELS = 8;    // of one thread of the low kernel
 constexpr int GST_VALUES_STEPS = 4;    // of one block of the values kernel
@@ -35,22 +38,36 @@ struct Tap {
     float share;  // of `high`
 };
 
-__device__ __forceinline__ Tap tap_of(int place, int low_size, int size) {
-    const float ratio = static_cast<float>(low_size) / static_cast<float>(size);
-    const float centre = fminf(fmaxf((place + 0.5f) * ratio - 0.5f, 0.0f), static_cast<float>(low_size - 1));
-    const int low = static_cast<int>(centre);
-    return {low, min(low + 1, low_size - 1), centre - static_cast<float>(low)};
+// `size` is `stride` times `low_size`: the centre (place + 1/2) / stride - 1/2 is a whole number of 2 * stride-ths.
+__device__ __forceinline__ Tap tap_of(int place, int low_size, int stride) {
+    const int centre = max(2 * place + 1 - stride, 0), whole = 2 * stride, low = centre / whole;
+    return {low, min(low + 1, low_size - 1), static_cast<float>(centre - low * whole) / static_cast<float>(whole)};
 }
+
+// The map `low` between two of its rows, in one column.
+template <typename T> struct Between {
+    const T *above, *below;
+    float share;  // of `below`
+
+    __device__ __forceinline__ Between(const T* low, const GstSizes& sizes, int row) {
+        const Tap tap = tap_of(row, sizes.low_height, sizes.height / sizes.low_height);
+        above = low + tap.low * sizes.low_width;
+        below = low + tap.high * sizes.low_width;
+        share = tap.share;
+    }
+    __device__ __forceinline__ float at(int column) const {
+        return (1.0f - share) * to_float(above[column]) + share * to_float(below[column]);
+    }
+    __device__ __forceinline__ float at(const Tap& column) const {
+        return (1.0f - column.share) * at(column.low) + column.share * at(column.high);
+    }
+};
 
 // The map `low`, (low_height, low_width), at one position of the picture.
 template <typename T>
 __device__ __forceinline__ float sampled(const T* __restrict__ low, const GstSizes& sizes, int position) {
-    const Tap row = tap_of(position / sizes.width, sizes.low_height, sizes.height);
-    const Tap column = tap_of(position % sizes.width, sizes.low_width, sizes.width);
-    const T *above = low + row.low * sizes.low_width, *below = low + row.high * sizes.low_width;
-    const float top = (1.0f - column.share) * to_float(above[column.low]) + column.share * to_float(above[column.high]);
-    const float bottom = (1.0f - column.share) * to_float(below[column.low]) + column.share * to_float(below[column.high]);
-    return (1.0f - row.share) * top + row.share * bottom;
+    const Between<T> rows(low, sizes, position / sizes.width);
+    return rows.at(tap_of(position % sizes.width, sizes.low_width, sizes.width / sizes.low_width));
 }
 
 // Eight neighbouring positions of a map at full resolution, two in each register; 0 from `last` on.
@@ -74,7 +91,7 @@ struct Eight {
 };
 
 __device__ __forceinline__ Eight eight_at(const GstSizes& sizes, int position) {
-    const Tap row = tap_of(position / sizes.width, sizes.low_height, sizes.height);
+    const Tap row = tap_of(position / sizes.width, sizes.low_height, sizes.height / sizes.low_height);
     const int middle = position % sizes.width / 2;
     return {row.low * sizes.low_width, row.high * sizes.low_width,          max(middle - 1, 0),
             middle,                    min(middle + 4, sizes.low_width - 1), row.share};
@@ -107,9 +124,16 @@ __device__ __forceinline__ void sampled(float (&to)[8], const T* __restrict__ lo
 template <typename T>
 __device__ __forceinline__ void sampled(float (&to)[8], const T* __restrict__ low, const GstSizes& sizes, int position,
                                         int last) {
+    const int stride = sizes.width / sizes.low_width;
+    int row = position / sizes.width, column = position % sizes.width;
+    Between<T> rows(low, sizes, min(row, sizes.height - 1));
 #pragma unroll 1
-    for (int index = 0; index < 8; ++index) {
-        const float found = position + index < last ? sampled(low, sizes, position + index) : 0.0f;
+    for (int index = 0; index < 8; ++index, ++column) {
+        if (column == sizes.width) {
+            column = 0;
+            rows = Between<T>(low, sizes, min(++row, sizes.height - 1));
+        }
+        const float found = position + index < last ? rows.at(tap_of(column, sizes.low_width, stride)) : 0.0f;
 #pragma unroll
         for (int place = 0; place < 8; ++place) to[place] = place == index ? found : to[place];
     }

@@ -5,7 +5,8 @@
 
 namespace edgeir {
 
-// 4. grid (heads, batch); combined (batch, heads, channels, rows): weights of values, then of peaks.
+// 4. grid (heads, batch, ceil(channels / warps)), a warp for a row; combined (batch, heads, channels, rows): weights of
+// values, then of peaks.
 template <typename T>
 __global__ void __launch_bounds__(GST_THREADS)
     gst_combine_kernel(const float* __restrict__ sums, const float* __restrict__ inverse_sums,
@@ -22,7 +23,8 @@ __global__ void __launch_bounds__(GST_THREADS)
     }
     block_barrier();
     const float scale = to_float(temperature[blockIdx.x]), share = to_float(alpha[0]);
-    for (int row = warp; row < channels; row += GST_THREADS / 32) {
+    const int row = blockIdx.z * (GST_THREADS / 32) + warp;
+    if (row < channels) {
         float weights[GST_ROWS / 32];
 #pragma unroll
         for (int index = 0; index < GST_ROWS / 32; ++index) weights[index] = 0.0f;
@@ -62,17 +64,16 @@ __global__ void __launch_bounds__(GST_THREADS)
     }
 }
 
-// 5. grid (ceil(low positions / GST_THREADS), heads * ceil(channels / GST_LOW_CHANNELS), batch); low (batch, C, low
-// positions) in FP32.
+// 5. grid (ceil(low positions / GST_THREADS) * ceil(channels / GST_LOW_CHANNELS), heads, batch), blocks that read the same
+// peaks beside each other; low (batch, C, low positions) in FP32.
 template <typename T>
 __global__ void __launch_bounds__(GST_THREADS)
     gst_low_kernel(const T* __restrict__ peaks, const float* __restrict__ combined, float* __restrict__ low,
                    GstSizes sizes) {
-    const int position = blockIdx.x * GST_THREADS + threadIdx.x;
     const int count = sizes.low_positions(), channels = sizes.channels;
     const int groups = (channels + GST_LOW_CHANNELS - 1) / GST_LOW_CHANNELS;
-    const int first = blockIdx.y % groups * GST_LOW_CHANNELS;
-    const int64_t map = (static_cast<int64_t>(blockIdx.z) * sizes.heads + blockIdx.y / groups) * channels;
+    const int position = blockIdx.x / groups * GST_THREADS + threadIdx.x, first = blockIdx.x % groups * GST_LOW_CHANNELS;
+    const int64_t map = (static_cast<int64_t>(blockIdx.z) * sizes.heads + blockIdx.y) * channels;
     float* weights = reinterpret_cast<float*>(shared_memory());  // (channels, GST_LOW_CHANNELS)
     for (int index = threadIdx.x; index < channels * GST_LOW_CHANNELS; index += GST_THREADS) {
         const int row = first + index % GST_LOW_CHANNELS, column = channels + index / GST_LOW_CHANNELS;

@@ -326,9 +326,10 @@ template <typename T, int WIDTH, int STEP> __device__ __forceinline__ void atten
             }
         }
 
+        const float totals[2] = {sum_of_lanes<4>(sum[0]), sum_of_lanes<4>(sum[1])};
 #pragma unroll
         for (int half = 0; half < 2; ++half) {
-            const float total = sum_of_lanes<4>(sum[half]);
+            const float total = totals[half];
             const int thread = thread_anew(), quarter = thread % 4;
             const int place = first_row + 16 * (thread / 32) + thread % 32 / 4 + 8 * half;
             if (place >= n) continue;
@@ -338,7 +339,7 @@ template <typename T, int WIDTH, int STEP> __device__ __forceinline__ void atten
             for (int tile = 0; tile < OUT_TILES; ++tile) {
                 const int column = 8 * tile + 2 * quarter;
                 float found[2] = {output[tile][2 * half] * inverse, output[tile][2 * half + 1] * inverse};
-                if (!(total > 0.0f)) {
+                if (total == 0.0f) {  // a key that is kept has a weight, the largest 1; what is no number stays none
 #pragma unroll
                     for (int side = 0; side < 2; ++side) {
                         found[side] = 0.0f;

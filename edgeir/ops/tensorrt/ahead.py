@@ -26,6 +26,7 @@ FILE_VERSION = 1
 ARCHITECTURE = "compute_80"
 PTX_VERSION = "8.0"
 TYPES = {"float16": "edgeir::float16", "float32": "float"}
+MOST_WINDOWS = 65535  # of the last axis of a grid
 _LAUNCH = ("grid_x", "grid_y", "threads", "shared_bytes")
 
 
@@ -103,7 +104,8 @@ def baked(op: str, shapes: Iterable[Iterable[int | None]], attributes: Mapping[s
         dtype: of T.
 
     Raises:
-        UsageError: the op has no such kernel, an axis that must be fixed is not, or the type is another one.
+        UsageError: the op has no such kernel, an axis that must be fixed is not, the type is another one, or there are
+            more windows than a grid has blocks.
     """
     if op not in AHEAD:
         raise UsageError(
@@ -114,6 +116,15 @@ def baked(op: str, shapes: Iterable[Iterable[int | None]], attributes: Mapping[s
             f"there is no {op} ahead of time in {dtype}", where="kernels ahead of time", expected=" or ".join(TYPES)
         )
     given = [list(shape) for shape in shapes]
+    windows = given[0][0] if given and given[0] else None
+    if windows is not None and windows > MOST_WINDOWS:
+        raise UsageError(
+            f"there is no {op} ahead of time for so many windows",
+            where="kernels ahead of time",
+            expected=f"at most {MOST_WINDOWS}",
+            got=str(windows),
+            fix="Restore the picture in tiles, or let TensorRT take the ONNX body.",
+        )
     numbers: list[tuple[str, int]] = []
     for macro, (tensor, axis) in AHEAD[op].sizes.items():
         size = given[tensor][axis]

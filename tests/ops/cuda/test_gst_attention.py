@@ -27,6 +27,8 @@ SIZES = [
     (1, 2, (6, 24), 60, 1),  # eight positions at a time: steps over several rows of the picture, the last one broken
     (2, 2, (4, 136), 40, 1),  # and rows that are no whole number of steps, more of them than a block of values has
     (1, 2, (2, 8), 3, 2),
+    (1, 3, (3, 999), 1, 1),  # a stride that is no power of two, far from the first column
+    (1, 4, (8, 20), 20, 1),
 ]
 
 

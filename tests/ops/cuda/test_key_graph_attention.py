@@ -100,6 +100,17 @@ def test_what_nobody_keeps_is_not_looked_at(dtype: Any, emulated: Any) -> None:
 
 
 @pytest.mark.parametrize("dtype", TYPES)
+@pytest.mark.parametrize(("which", "where"), [(0, np.s_[:, :, 5]), (1, np.s_[:, :, 7]), (4, np.s_[:, 5, 7])])
+def test_no_number_gives_no_number(which: int, where: Any, dtype: Any, emulated: Any) -> None:
+    """A query whose one logit is none, by itself, by its key or by the bias, is not taken for one that keeps no key."""
+    arrays = inputs(32, 8, dtype, heads=1)
+    arrays[3][:, 5] = False
+    arrays[3][:, 5, 7] = True
+    arrays[which][where] = np.nan
+    assert np.isnan(attend(emulated, arrays)[:, :, 5].astype(np.float32)).all()
+
+
+@pytest.mark.parametrize("dtype", TYPES)
 def test_plain_products(dtype: Any, emulated: Any) -> None:
     """Scaled dot products: rows are not divided by their norms."""
     arrays = inputs(40, 12, dtype)

@@ -54,6 +54,8 @@ def test_what_cannot_be_compiled_in() -> None:
         baked(table.GST_ATTENTION.name, [], {}, "float16")
     with pytest.raises(UsageError, match=r"axis 1 of input 0 of EdgeirKeyGraph is not fixed.*Export without --dynamic"):
         baked(table.KEY_GRAPH.name, [[4, None, 20]], {"k": 9}, "float16")
+    with pytest.raises(UsageError, match=r"for so many windows .expected at most 65535, got 65536.*in tiles"):
+        baked(table.KEY_GRAPH.name, [[65536, 64, 20]], {"k": 9}, "float16")
     with pytest.raises(UsageError, match=r"no EdgeirKeyGraph ahead of time in bfloat16 .expected float16 or float32"):
         baked(table.KEY_GRAPH.name, [[4, 64, 20]], {"k": 9}, "bfloat16")
 
