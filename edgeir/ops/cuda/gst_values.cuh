@@ -103,7 +103,7 @@ __global__ void __launch_bounds__(GST_THREADS)
 //
 // Position 16 t + 2 j + i of a step is column 2 t + i of tile j of the products: lane 4 g + t then has 16 neighbours.
 template <typename T, int CHANNELS>
-__global__ void __launch_bounds__(2 * CHANNELS)
+__global__ void __launch_bounds__(2 * CHANNELS, 1)  // without the 1, nvcc 13 spills for Blackwell
     gst_values_kernel(const T* __restrict__ value, const float* __restrict__ combined, const float* __restrict__ low,
                       T* __restrict__ output, GstSizes sizes) {
     constexpr int STRIDE = GST_POSITIONS + GST_PADDING, TILES = GST_POSITIONS / 8, STEPS = CHANNELS / 16;
