@@ -57,7 +57,8 @@ Bodies: ONNX Runtime on a CPU, and TensorRT-RTX builds engines of them. Kernels:
 13 for sm_80, 87, 89, 90, 110 and 120 without warnings and without spills (`tests/ops/cuda/test_compilation.py`), and
 their own source runs in an emulator of CUDA blocks (`tests/ops/cuda/emulator.hpp`), where it gives what the twins give,
 whatever the order of threads. That says nothing about speed, caches, or what a GPU does with memory that others write
-at the same time.
+at the same time. How many instructions the compiler makes of a logit, and how many warps an SM holds, is counted by
+`python -m benchmarks.kernel_code` (`benchmarks/results/kernel-code.json`); that is no time either.
 
 PTX: made and read by ptxas for the same architectures, no spills; its source runs in the emulator with TensorRT's
 arguments and the launch that it states. What `quick.py` tells TensorRT is held against a stand-in, and was tried on the
