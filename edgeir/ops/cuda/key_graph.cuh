@@ -7,7 +7,8 @@
 // p_i . (p_j - m) orders the tokens j as p_i . p_j does, whatever m is, and with m in their midst the products of tokens
 // that share a large common part do not drown their differences in rounding. Here m is the mean of the block's own rows,
 // cut to 11 bits, so that differences of coarse numbers are exact and ties stay ties. FP16 tokens are multiplied with
-// p_j - m as the sum of two FP16 numbers, 22 bits together.
+// p_j - m as the sum of two FP16 numbers, 22 bits together; of tokens below 2^-13 the last bit is lost to the halving that
+// keeps large ones from overflowing.
 //
 // Lanes read 4 neighbouring channels at once. Which channel is which k of a tensor-core product does not matter as long
 // as both operands agree: the lane t of four holds channels 4t to 4t + 3 where the fragment has 2t, 2t+1, 2t+8, 2t+9.
