@@ -147,14 +147,20 @@ template <typename T> struct Two {
     T first, second;
 };
 
-template <typename T> __device__ __forceinline__ Two<float> unpack(uint32_t bits) {
+// The two numbers of a register, as they are, and as floats.
+template <typename T> __device__ __forceinline__ Two<T> split(uint32_t bits) {
     static_assert(sizeof(T) == 2, "two of them make 32 bits");
     union {
         uint32_t bits;
         T values[2];
     } both;
     both.bits = bits;
-    return {to_float(both.values[0]), to_float(both.values[1])};
+    return {both.values[0], both.values[1]};
+}
+
+template <typename T> __device__ __forceinline__ Two<float> unpack(uint32_t bits) {
+    const Two<T> two = split<T>(bits);
+    return {to_float(two.first), to_float(two.second)};
 }
 
 // Blocks along the first two axes of a grid whose third has one per window, threads of a block, and its dynamic shared

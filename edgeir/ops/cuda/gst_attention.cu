@@ -9,7 +9,9 @@ constexpr int64_t ALIGNMENT = 256;
 
 int64_t aligned(int64_t bytes) { return (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT; }
 
-int steps_of(int positions) { return (positions + edgeir::GST_POSITIONS - 1) / edgeir::GST_POSITIONS; }
+int ceil_div(int count, int each) { return (count + each - 1) / each; }
+
+int steps_of(int positions) { return ceil_div(positions, edgeir::GST_POSITIONS); }
 
 // Parts of grams: at least as many as any batch and picture up to this size makes.
 int64_t most_parts(const edgeir::GstSizes& of) {
@@ -65,7 +67,7 @@ template <int EACH> void gram_float(const Buffers<float>& at, const edgeir::GstS
 template <typename T, int CHANNELS> void values(const Buffers<T>& at, const edgeir::GstSizes& of, Stream stream) {
     const int shared = CHANNELS * (edgeir::GST_POSITIONS + edgeir::GST_PADDING) * static_cast<int>(sizeof(T));
     constexpr int EACH = edgeir::GST_POSITIONS * edgeir::GST_VALUES_STEPS;
-    const dim3 grid((of.positions() + EACH - 1) / EACH, of.heads, of.batch);
+    const dim3 grid(ceil_div(of.positions(), EACH), of.heads, of.batch);
     EDGEIR_LAUNCH((edgeir::gst_values_kernel<T, CHANNELS>), grid, dim3(2 * CHANNELS), shared, stream, at.value, at.combined,
                   at.low, at.output, of);
 }
@@ -86,7 +88,7 @@ template <typename T> void choose_gram(const Buffers<T>& at, const edgeir::GstSi
 
 template <typename T> void choose_values(const Buffers<T>& at, const edgeir::GstSizes& of, Stream stream) {
     if constexpr (sizeof(T) == 4) {
-        const dim3 grid((of.positions() + edgeir::GST_THREADS - 1) / edgeir::GST_THREADS, of.heads * of.channels, of.batch);
+        const dim3 grid(ceil_div(of.positions(), edgeir::GST_THREADS), of.heads * of.channels, of.batch);
         EDGEIR_LAUNCH(edgeir::gst_values_float_kernel, grid, dim3(edgeir::GST_THREADS), 0, stream, at.value, at.combined,
                       at.low, at.output, of);
     } else {
@@ -101,8 +103,6 @@ template <typename T, int STEP> void peaks(const Buffers<T>& at, const edgeir::G
     EDGEIR_LAUNCH((edgeir::gst_peaks_kernel<T, STEP>), dim3(of.heads * of.channels, of.batch),
                   dim3(edgeir::GST_PEAKS_THREADS), edgeir::GST_PEAKS_THREADS / 8, stream, at.tokens, at.peaks, at.inverse_sums, of);
 }
-
-int ceil_div(int count, int each) { return (count + each - 1) / each; }
 
 template <typename T> void attend(const Buffers<T>& at, const edgeir::GstSizes& of, Stream stream) {
     const dim3 block(edgeir::GST_THREADS);

@@ -99,27 +99,19 @@ __global__ void __launch_bounds__(2 * ROWS)
     if (first < last) bring(first);
     for (int start = first; start < last; start += GST_POSITIONS) {
         block_barrier();  // the step before has been read
-        const int position = start + 8 * chunk;
-        const bool in_eights = sizes.in_eights();
-        const Eight at = eight_at(sizes, min(position, positions - 1) & ~7);
+        const Eights at = eights_at(sizes, start + 8 * chunk, last);
 #pragma unroll
         for (int turn = 0; turn < 2; ++turn) {
             const int row = channel + turn * BEHIND;
             if (row >= channels) continue;
             store_words<8>(left + row * STRIDE + 8 * chunk, of_left[turn]);
             store_words<8>(right + row * STRIDE + 8 * chunk, of_right[turn]);
-            const T* low = peaks + (map + row) * sizes.low_positions();
             float eight[8];
-            if (in_eights) {
-                sampled(eight, low, at);
-            } else {
-                sampled(eight, low, sizes, position, last);
-            }
+            sampled(eight, peaks + (map + row) * sizes.low_positions(), sizes, at);
             uint32_t words[4];
 #pragma unroll
             for (int pair = 0; pair < 4; ++pair) {
-                const bool inside = position + 2 * pair < last || !in_eights;
-                words[pair] = inside ? pack(from_float<T>(eight[2 * pair]), from_float<T>(eight[2 * pair + 1])) : 0u;
+                words[pair] = pack(from_float<T>(eight[2 * pair]), from_float<T>(eight[2 * pair + 1]));
             }
             store_words<8>(left + (channels + row) * STRIDE + 8 * chunk, words);
             store_words<8>(right + (channels + row) * STRIDE + 8 * chunk, words);

@@ -120,7 +120,7 @@ __device__ __forceinline__ void sampled(float (&to)[8], const T* __restrict__ lo
     }
 }
 
-// The same where positions are no such neighbours; 0 from `last` on.
+// The same where positions are no such neighbours.
 template <typename T>
 __device__ __forceinline__ void sampled(float (&to)[8], const T* __restrict__ low, const GstSizes& sizes, int position,
                                         int last) {
@@ -137,6 +137,28 @@ __device__ __forceinline__ void sampled(float (&to)[8], const T* __restrict__ lo
 #pragma unroll
         for (int place = 0; place < 8; ++place) to[place] = place == index ? found : to[place];
     }
+}
+
+// Eight positions of one step, from a multiple of eight on: what all maps that are sampled there have in common.
+struct Eights {
+    int position, last;
+    bool neighbours;
+    Eight at;
+};
+
+__device__ __forceinline__ Eights eights_at(const GstSizes& sizes, int position, int last) {
+    return {position, last, sizes.in_eights(), eight_at(sizes, min(position, sizes.positions() - 1) & ~7)};
+}
+
+// The map `low` at those positions; 0 from `last` on, which is a multiple of eight where they are neighbours.
+template <typename T>
+__device__ __forceinline__ void sampled(float (&to)[8], const T* __restrict__ low, const GstSizes& sizes,
+                                        const Eights& of) {
+    if (!of.neighbours) return sampled(to, low, sizes, of.position, of.last);
+    sampled(to, low, of.at);
+    if (of.position < of.last) return;
+#pragma unroll
+    for (int index = 0; index < 8; ++index) to[index] = 0.0f;
 }
 
 // Of all threads of a block of THREADS; `scratch` holds one number per warp.

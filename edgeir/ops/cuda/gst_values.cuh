@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(2 * CHANNELS, 1)  // without the 1, nvcc 13 sp
     const int first = blockIdx.x * GST_POSITIONS * GST_VALUES_STEPS;
     const int last = min(first + GST_POSITIONS * GST_VALUES_STEPS, positions);
     const int64_t map = (static_cast<int64_t>(blockIdx.z) * sizes.heads + blockIdx.y) * channels;
-    const bool whole = positions % 8 == 0, in_eights = sizes.in_eights();
+    const bool whole = positions % 8 == 0;
     T* values = reinterpret_cast<T*>(shared_memory());  // (CHANNELS, 64 positions in the order of columns)
     for (int index = channels * STRIDE + threadIdx.x; index < CHANNELS * STRIDE; index += 2 * CHANNELS) {
         values[index] = from_float<T>(0.0f);  // of no channel
@@ -177,18 +177,13 @@ __global__ void __launch_bounds__(2 * CHANNELS, 1)  // without the 1, nvcc 13 sp
         for (int eighth = 0; eighth < 2; ++eighth) {
             const int position = start + 16 * quarter + 8 * eighth;
             if (position >= last) continue;
-            const Eight at = eight_at(sizes, position);
+            const Eights at = eights_at(sizes, position, last);
 #pragma unroll
             for (int half = 0; half < 2; ++half) {
                 const int row = 16 * warp + group + 8 * half;
                 if (row >= channels) continue;
-                const float* from = low + (map + row) * sizes.low_positions();
                 float eight[8];
-                if (in_eights) {
-                    sampled(eight, from, at);
-                } else {
-                    sampled(eight, from, sizes, position, last);
-                }
+                sampled(eight, low + (map + row) * sizes.low_positions(), sizes, at);
                 uint32_t words[4];
 #pragma unroll
                 for (int pair = 0; pair < 4; ++pair) {

@@ -202,11 +202,8 @@ __device__ __forceinline__ void key_graph(
     block_barrier();
     uint8_t* written = keep + (static_cast<int64_t>(blockIdx.z) * n + first_row) * n;
     if (n % 16 == 0) {
-        struct alignas(16) Sixteen {
-            uint32_t words[4];
-        };
         for (int index = threadIdx.x; index < rows * (n / 16); index += blockDim.x) {
-            reinterpret_cast<Sixteen*>(written)[index] = reinterpret_cast<const Sixteen*>(staged)[index];
+            reinterpret_cast<Words<4>*>(written)[index] = reinterpret_cast<const Words<4>*>(staged)[index];
         }
     } else {
         for (int index = threadIdx.x; index < rows * n; index += blockDim.x) {

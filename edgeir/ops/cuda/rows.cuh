@@ -60,13 +60,9 @@ __device__ __forceinline__ void store_pair(T* __restrict__ row, int first, int l
     if constexpr (STEP >= 2) {
         *reinterpret_cast<uint32_t*>(row + first) = two;
     } else {
-        union {
-            uint32_t bits;
-            T values[2];
-        } both;
-        both.bits = two;
-        row[first] = both.values[0];
-        if (first + 1 < length) row[first + 1] = both.values[1];
+        const Two<T> numbers = split<T>(two);
+        row[first] = numbers.first;
+        if (first + 1 < length) row[first + 1] = numbers.second;
     }
 }
 
